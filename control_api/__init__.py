@@ -1,0 +1,3 @@
+"""Muster's control plane: fleet, catalogue, distribution, automation, router."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Jobs: Ansible runs with their events, one supervisor process each."""

@@ -1,0 +1,1 @@
+"""Models: those we support, those registered, and what the hub says of them."""

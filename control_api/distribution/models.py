@@ -1,0 +1,207 @@
+"""Tables and wire schemas of assignments, manifests, download tasks and fetch grants."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from control_api.kit.clock import utcnow
+from control_api.kit.ids import new_id
+from control_api.kit.tables import ControlTable, enum_type
+from control_api.kit.wire import IdStr, ModelIdStr, Out, Sha256Str, Wire
+
+
+class TaskStatus(StrEnum):
+    """States of a download task."""
+
+    PENDING = "pending"
+    WAITING_FOR_NODE = "waiting_for_node"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether more may happen to a task in this state."""
+        return self in OPEN_STATUSES
+
+
+OPEN_STATUSES = (TaskStatus.PENDING, TaskStatus.WAITING_FOR_NODE, TaskStatus.IN_PROGRESS)
+
+
+class Assignment(ControlTable, table=True):
+    """A model that shall be on a node. ``generation`` counts how often it was ordered."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (sa.UniqueConstraint("node_id", "model_id"),)
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
+    model_id: str = Field(foreign_key="model.id", ondelete="CASCADE", index=True, max_length=128)
+    generation: int = 1
+    residency: str = Field(default="resident", max_length=16)
+    paused: bool = False
+    unschedulable: str | None = Field(default=None, max_length=512, description="Why it does not fit, in words and numbers.")
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Removal(ControlTable, table=True):
+    """A digest that a node shall delete; kept until the node has applied the manifest that lists it."""
+
+    __tablename__ = "removal"
+
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", primary_key=True, max_length=36)
+    sha256: str = Field(primary_key=True, max_length=64)
+    revision: int
+
+
+class DownloadTask(ControlTable, table=True):
+    """One model travelling to one node: one generation of one assignment."""
+
+    __tablename__ = "download_task"
+    __table_args__ = (
+        sa.UniqueConstraint("node_id", "model_id", "generation"),
+        sa.Index(
+            "uq_download_task_open",
+            "node_id",
+            "model_id",
+            unique=True,
+            sqlite_where=sa.text("status IN ('pending', 'waiting_for_node', 'in_progress')"),
+            postgresql_where=sa.text("status IN ('pending', 'waiting_for_node', 'in_progress')"),
+        ),
+    )
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
+    model_id: str = Field(index=True, max_length=128)
+    generation: int
+    status: TaskStatus = Field(default=TaskStatus.PENDING, sa_type=enum_type(TaskStatus), index=True)
+    bytes_done: int = Field(default=0, sa_type=sa.BigInteger)
+    bytes_total: int = Field(default=0, sa_type=sa.BigInteger)
+    speed_bps: int = Field(default=0, sa_type=sa.BigInteger)
+    created_at: datetime = Field(default_factory=utcnow)
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    error: str | None = Field(default=None, max_length=4096)
+    job_id: str | None = Field(default=None, max_length=36)
+
+
+class FetchGrant(ControlTable, table=True):
+    """Leave for a node to fetch one artifact now; the one place that limits downloads across the fleet."""
+
+    __tablename__ = "fetch_grant"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
+    sha256: str = Field(max_length=64)
+    granted: bool = Field(default=False, description="False while the node waits its turn.")
+    asked_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime = Field(index=True)
+
+
+class DistributeRequest(Wire):
+    """``POST /v0/models/distribute``."""
+
+    model: ModelIdStr
+    target: Literal["all", "specific", "auto"] = "all"
+    node_ids: list[IdStr] = []
+    if_installed: Literal["skip", "redownload"] = "skip"
+    retry_when_online: bool = False
+
+
+class PullRequest(Wire):
+    """``POST /v0/nodes/{id}/models/pull``."""
+
+    model: ModelIdStr
+    if_installed: Literal["skip", "redownload"] = "skip"
+    retry_when_online: bool = False
+
+
+class Skipped(Out):
+    """A node that an order passed over."""
+
+    node_id: str
+    reason: str
+
+
+class DistributeOut(Out):
+    """The answer to an order."""
+
+    task_ids: list[str]
+    job_id: str | None = None
+    skipped: list[Skipped] = []
+    warnings: list[str] = []
+
+
+class TaskOut(Out):
+    """A download task."""
+
+    id: str
+    node_id: str
+    model_id: str
+    generation: int
+    status: TaskStatus
+    progress: float
+    bytes_done: int
+    bytes_total: int
+    speed_bps: int
+    eta_s: int | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    error: str | None
+    job_id: str | None
+
+
+class ManifestArtifact(Out):
+    """One file that a manifest asks for."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class ManifestModel(Out):
+    """One model that a manifest asks for."""
+
+    id: str
+    generation: int
+    residency: str
+    engine: str
+    params: dict[str, Any]
+    artifacts: list[ManifestArtifact]
+
+
+class Manifest(Out):
+    """``GET /v0/nodes/{id}/manifest``: everything that shall be on one node."""
+
+    store_id: str
+    revision: int
+    admission: str
+    models: list[ManifestModel]
+    remove: list[str]
+
+
+class FetchRequest(Wire):
+    """``POST /v0/nodes/{id}/fetches``: where may this node get these bytes now?"""
+
+    sha256: Sha256Str
+    have_bytes: int = 0
+
+
+class FetchOut(Out):
+    """Leave to fetch, with the sources to try in this order."""
+
+    fetch_id: str
+    lease_s: int
+    sources: list[dict[str, Any]]
+
+
+class FetchWait(Out):
+    """Not yet: ask again."""
+
+    retry_after_s: int
+    position: int

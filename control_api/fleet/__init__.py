@@ -1,0 +1,1 @@
+"""Hosts that Ansible reaches, and the nodes that report themselves from them."""

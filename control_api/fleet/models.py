@@ -1,0 +1,194 @@
+"""Tables of hosts and nodes. Desired, reported and derived facts are different columns and are never merged."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from control_api.kit.clock import utcnow
+from control_api.kit.ids import new_id
+from control_api.kit.tables import ControlTable, enum_type
+
+
+class HostState(StrEnum):
+    """What jobs made of a host; set only by job results."""
+
+    UNPROVISIONED = "unprovisioned"
+    PROVISIONING = "provisioning"
+    PROVISIONED = "provisioned"
+    FAILED = "failed"
+    DECOMMISSIONED = "decommissioned"
+
+
+class Admission(StrEnum):
+    """What we wish of a node."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    DRAINED = "drained"
+
+
+class NodeState(StrEnum):
+    """What a node is, derived from our wish and its reports."""
+
+    PENDING = "pending"
+    REGISTERING = "registering"
+    ONLINE = "online"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    OFFLINE = "offline"
+
+
+class ModelState(StrEnum):
+    """What a node reports of a model."""
+
+    ABSENT = "absent"
+    QUEUED = "queued"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    INSTALLED = "installed"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVING = "removing"
+    ORPHANED = "orphaned"
+
+
+class Credential(ControlTable, table=True):
+    """How to log in to hosts: an SSH private key and, if sudo asks for one, a password. Encrypted."""
+
+    __tablename__ = "credential"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(unique=True, max_length=63)
+    ssh_private_key_encrypted: str | None = None
+    become_password_encrypted: str | None = None
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class Host(ControlTable, table=True):
+    """A machine that Ansible reaches over SSH."""
+
+    __tablename__ = "host"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(unique=True, max_length=63)
+    address: str = Field(max_length=253)
+    port: int = 22
+    user: str | None = Field(default=None, max_length=63)
+    become: bool = True
+    become_exe: str | None = Field(default=None, max_length=256)
+    connection: str = Field(default="ssh", max_length=8)
+    python: str | None = Field(default=None, max_length=256)
+    jump_host: str | None = Field(default=None, max_length=320)
+    credential_id: str | None = Field(default=None, foreign_key="credential.id", ondelete="RESTRICT", max_length=36)
+    state: HostState = Field(default=HostState.UNPROVISIONED, sa_type=enum_type(HostState))
+    tags: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    variables: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    host_key_type: str | None = Field(default=None, max_length=64)
+    host_key: str | None = Field(default=None, max_length=2048)
+    host_key_pinned_at: datetime | None = None
+    created_at: datetime = Field(default_factory=utcnow)
+
+
+class EnrolmentTicket(ControlTable, table=True):
+    """A one-use secret with which a node registers. Without a host it makes a node that waits for approval."""
+
+    __tablename__ = "enrolment_ticket"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    ticket_hash: str = Field(unique=True, max_length=64)
+    host_id: str | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE", index=True, max_length=36)
+    created_at: datetime = Field(default_factory=utcnow)
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+class Node(ControlTable, table=True):
+    """A node service as it registered and reported itself."""
+
+    __tablename__ = "node"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    host_id: str | None = Field(default=None, foreign_key="host.id", ondelete="SET NULL", unique=True, max_length=36)
+    name: str = Field(unique=True, max_length=63)
+    base_url: str = Field(max_length=512)
+    tags: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    admission: Admission = Field(sa_type=enum_type(Admission))
+    state: NodeState = Field(sa_type=enum_type(NodeState), index=True)
+    degraded: bool = False
+    inference_key_encrypted: str
+    token_hash: str = Field(max_length=64, index=True)
+    next_token_hash: str | None = Field(default=None, max_length=64, index=True)
+    version: str = Field(max_length=64)
+    hardware: dict[str, Any] = Field(sa_type=sa.JSON)
+    registered_at: datetime = Field(default_factory=utcnow)
+
+    manifest_revision: int = 1
+    applied_revision: int = 0
+    instance_id: str = Field(max_length=64)
+    heartbeat_seq: int = 0
+    last_heartbeat_at: datetime = Field(default_factory=utcnow, index=True)
+    was_online: bool = Field(default=False, description="This instance was online once, so it does not fall back to registering.")
+    ready_loaded: int = 0
+    ready_total: int = 0
+    gpus: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON)
+    disk: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
+
+
+class NodeHold(ControlTable, table=True):
+    """Somebody's wish that a node be drained. The node is open again when its last hold is gone."""
+
+    __tablename__ = "node_hold"
+
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", primary_key=True, max_length=36)
+    holder: str = Field(primary_key=True, max_length=128)
+    reason: str = Field(default="", max_length=256)
+    at: datetime = Field(default_factory=utcnow)
+
+
+class NodeModel(ControlTable, table=True):
+    """A model on a node, as the node reported it last."""
+
+    __tablename__ = "node_model"
+
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", primary_key=True, max_length=36)
+    model_id: str = Field(primary_key=True, max_length=128)
+    generation: int = 0
+    state: ModelState = Field(sa_type=enum_type(ModelState))
+    bytes_done: int = Field(default=0, sa_type=sa.BigInteger)
+    bytes_total: int = Field(default=0, sa_type=sa.BigInteger)
+    speed_bps: int = Field(default=0, sa_type=sa.BigInteger)
+    error: str | None = Field(default=None, max_length=4096)
+    size: int | None = Field(default=None, sa_type=sa.BigInteger)
+    sha256: str | None = Field(default=None, max_length=64)
+    installed_at: datetime | None = None
+    slots: int = 0
+    in_flight: int = 0
+    device: str | None = Field(default=None, max_length=8)
+    gpu_layers: int | None = None
+
+
+class NodeTransition(ControlTable, table=True):
+    """One change of a node's state."""
+
+    __tablename__ = "node_transition"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
+    from_state: str | None = Field(default=None, max_length=16)
+    to_state: str = Field(max_length=16)
+    reason: str = Field(max_length=256)
+    at: datetime = Field(default_factory=utcnow)
+
+
+class Listening(ControlTable, table=True):
+    """Since when somebody listens to heartbeats without a gap. One row; silence counts only while it is fresh."""
+
+    __tablename__ = "listening"
+
+    id: int = Field(default=1, primary_key=True)
+    since: datetime
+    fresh_at: datetime

@@ -1,0 +1,344 @@
+"""Wire schemas of hosts and nodes."""
+
+import ipaddress
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MaxLen
+from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints
+
+from control_api.fleet.models import Admission, HostState, ModelState, NodeState
+from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
+
+_HOSTNAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$")
+
+
+def _address(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        if not _HOSTNAME.match(value):
+            raise ValueError("must be an IP address or a host name") from None
+    return value
+
+
+Address = Annotated[str, StringConstraints(max_length=253), AfterValidator(_address)]
+Port = Annotated[int, Ge(1), Le(65535)]
+UserStr = Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z_][a-z0-9_.-]*\$?$")]
+PathStr = Annotated[str, StringConstraints(max_length=256, pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./+-]*$")]
+JumpHost = Annotated[str, StringConstraints(max_length=320, pattern=r"^([a-z_][a-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.:-]*$")]
+Tags = Annotated[list[TagStr], MaxLen(32)]
+Count = Annotated[int, Ge(0), Le(1 << 62)]
+Text = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class HostCreate(Wire):
+    """``POST /v0/hosts``."""
+
+    name: NameStr
+    address: Address
+    port: Port = 22
+    user: UserStr | None = None
+    become: bool = True
+    become_exe: PathStr | None = None
+    connection: Literal["ssh", "local"] = "ssh"
+    python: PathStr | None = None
+    jump_host: JumpHost | None = None
+    credential_id: IdStr | None = None
+    tags: Tags = []
+    variables: dict[str, Any] = {}
+
+
+class HostPatch(Wire):
+    """``PATCH /v0/hosts/{id}``: what is given changes, the rest stays."""
+
+    address: Address | None = None
+    port: Port | None = None
+    user: UserStr | None = None
+    become: bool | None = None
+    become_exe: PathStr | None = None
+    python: PathStr | None = None
+    jump_host: JumpHost | None = None
+    credential_id: IdStr | None = None
+    tags: Tags | None = None
+    variables: dict[str, Any] | None = None
+
+
+class HostImport(Wire):
+    """``POST /v0/hosts/import``: a static Ansible inventory, YAML or INI."""
+
+    content: Annotated[str, StringConstraints(min_length=1, max_length=1_000_000)]
+    format: Literal["yaml", "ini"] = "yaml"
+
+
+class HostKeyOut(Out):
+    """The SSH host key that connections to a host must present."""
+
+    type: str
+    key: str
+    fingerprint: str
+    pinned_at: datetime | None
+
+
+class HostKeyPut(Wire):
+    """``PUT /v0/hosts/{id}/host-key``: pin this key, or null: pin whatever the next contact presents."""
+
+    key: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$")] | None
+
+
+class HostOut(Out):
+    """A host."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    user: str | None
+    become: bool
+    become_exe: str | None
+    connection: str
+    python: str | None
+    jump_host: str | None
+    credential_id: str | None
+    state: HostState
+    tags: list[str]
+    variables: dict[str, Any]
+    host_key: HostKeyOut | None
+    node_id: str | None
+    created_at: datetime
+
+
+class CredentialCreate(Wire):
+    """``POST /v0/credentials``."""
+
+    name: NameStr
+    ssh_private_key: Annotated[str, StringConstraints(max_length=16384)] | None = None
+    become_password: Annotated[str, StringConstraints(max_length=1024)] | None = None
+
+
+class CredentialOut(Out):
+    """A credential without its secrets."""
+
+    id: str
+    name: str
+    has_ssh_key: bool
+    has_become_password: bool
+    created_at: datetime
+
+
+class EnrolmentOut(Out):
+    """A one-use ticket, shown once."""
+
+    ticket: str
+    expires_at: datetime
+
+
+class InventoryHost(Out):
+    """A host as the inventory plugin reads it."""
+
+    id: str
+    name: str
+    address: str
+    port: int
+    user: str | None
+    become: bool
+    become_exe: str | None
+    connection: str
+    python: str | None
+    jump_host: str | None
+    host_key: HostKeyOut | None
+    state: HostState
+    tags: list[str]
+    node_id: str | None
+    variables: dict[str, Any]
+
+
+class InventoryOut(Out):
+    """``GET /v0/inventory``, and the snapshot that a job is given."""
+
+    version: int = 1
+    api_url: str
+    router_url: str
+    hosts: list[InventoryHost]
+
+
+class Gpu(Out):
+    """A GPU as NVML describes it."""
+
+    index: Annotated[int, Ge(0), Le(1024)]
+    uuid: Annotated[str, StringConstraints(max_length=128)] = ""
+    name: Annotated[str, StringConstraints(max_length=128)] = ""
+    memory_total: Count = 0
+    driver: Annotated[str, StringConstraints(max_length=64)] = ""
+    compute_capability: Annotated[str, StringConstraints(max_length=16)] = ""
+
+
+class Hardware(Out):
+    """What a machine has."""
+
+    gpus: Annotated[list[Gpu], MaxLen(64)] = []
+    cpu: dict[str, Any] = {}
+    memory_total: Count = 0
+    disk_total: Count = 0
+    disk_free: Count = 0
+    platform: Annotated[str, StringConstraints(max_length=64)] = ""
+
+
+class RegisterRequest(Out):
+    """``POST /v0/nodes/register``. Unknown fields are ignored: a newer node may say more."""
+
+    name: NameStr
+    base_url: HttpUrl
+    version: LineStr
+    instance_id: IdStr
+    inference_key: Annotated[str, StringConstraints(min_length=32, max_length=256, pattern=r"^[A-Za-z0-9_-]+$")]
+    hardware: Hardware
+    tags: Tags = []
+
+
+class RegisterOut(Out):
+    """The answer to a registration."""
+
+    node_id: str
+    node_token: str
+    state: NodeState
+    store_id: str
+    heartbeat_interval_s: int
+    manifest_revision: int
+
+
+class ReadyModels(Out):
+    """How many of the resident models of the applied manifest are loaded."""
+
+    loaded: Annotated[int, Ge(0), Le(100_000)] = 0
+    total: Annotated[int, Ge(0), Le(100_000)] = 0
+
+
+class ModelReport(Out):
+    """One model in a heartbeat."""
+
+    id: ModelIdStr
+    generation: Count = 0
+    state: ModelState
+    bytes_done: Count = 0
+    bytes_total: Count = 0
+    speed_bps: Count = 0
+    error: Text | None = None
+    sha256: Sha256Str | None = None
+    size: Count | None = None
+    installed_at: AwareDatetime | None = None
+    slots: Annotated[int, Ge(0), Le(100_000)] = 0
+    in_flight: Annotated[int, Ge(0), Le(1_000_000)] = 0
+    device: Literal["cuda", "cpu"] | None = None
+    gpu_layers: int | None = None
+
+
+class GpuMetrics(Out):
+    """A GPU's load in a heartbeat. Memory in bytes, utilisation in percent, temperature in °C."""
+
+    index: Annotated[int, Ge(0), Le(1024)]
+    name: Annotated[str, StringConstraints(max_length=128)] = ""
+    memory_total: Count = 0
+    memory_used: Count = 0
+    utilization: float | None = None
+    temperature: float | None = None
+    power_w: float | None = None
+
+
+class Heartbeat(Out):
+    """``POST /v0/nodes/{id}/heartbeat``."""
+
+    instance_id: IdStr
+    seq: Count
+    applied_revision: Count = 0
+    initializing: bool = False
+    ready_models: ReadyModels = ReadyModels()
+    models: Annotated[list[ModelReport], MaxLen(1000)] = []
+    gpus: Annotated[list[GpuMetrics], MaxLen(64)] = []
+    disk: dict[str, Any] | None = None
+    version: LineStr = "unknown"
+    fetches: Annotated[list[IdStr], MaxLen(64)] = Field(default=[], description="Download grants still in use; renewed.")
+
+
+class HeartbeatOut(Out):
+    """The answer to a heartbeat."""
+
+    state: NodeState
+    admission: Admission
+    manifest_revision: int
+    next_token: str | None = None
+
+
+class NodeModelOut(Out):
+    """A model on a node."""
+
+    id: str
+    generation: int
+    state: ModelState
+    progress: float
+    bytes_done: int
+    bytes_total: int
+    speed_bps: int
+    error: str | None
+    size: int | None
+    installed_at: datetime | None
+    slots: int
+    in_flight: int
+    device: str | None
+    gpu_layers: int | None
+
+
+class HoldOut(Out):
+    """Why a node is held drained."""
+
+    holder: str
+    reason: str
+    at: datetime
+
+
+class TransitionOut(Out):
+    """One change of a node's state."""
+
+    from_state: str | None
+    to_state: str
+    reason: str
+    at: datetime
+
+
+class NodeOut(Out):
+    """A node."""
+
+    id: str
+    name: str
+    host_id: str | None
+    base_url: str
+    state: NodeState
+    admission: Admission
+    degraded: bool
+    metrics_stale: bool
+    tags: list[str]
+    version: str
+    hardware: dict[str, Any]
+    gpus: list[dict[str, Any]]
+    disk: dict[str, Any] | None
+    ready_models: ReadyModels
+    applied_revision: int
+    manifest_revision: int
+    registered_at: datetime
+    last_heartbeat_at: datetime
+    models: list[NodeModelOut]
+    holds: list[HoldOut]
+
+
+class DrainRequest(Wire):
+    """``POST /v0/nodes/{id}/drain``. ``force``: also the last ready node of a model."""
+
+    reason: Annotated[str, StringConstraints(max_length=256)] = ""
+    force: bool = False
+
+
+class NodePatch(Wire):
+    """``PATCH /v0/nodes/{id}``."""
+
+    tags: Tags
