@@ -1,0 +1,82 @@
+"""Hosts and nodes."""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from control_api.client.http import Http
+from control_api.client.schemas import CredentialOut, HostCreate, HostOut, HostPatch, NodeOut
+
+
+class Hosts:
+    """``/v0/hosts``. A host is named by its id."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def list(self) -> list[HostOut]:
+        """Return all hosts."""
+        return [host async for host in self._http.items(HostOut, "/v0/hosts")]
+
+    async def get(self, host_id: str) -> HostOut:
+        """Return one host."""
+        return await self._http.get(HostOut, f"/v0/hosts/{quote(host_id)}")
+
+    async def create(self, host: HostCreate) -> HostOut:
+        """Add a host."""
+        return await self._http.post(HostOut, "/v0/hosts", host)
+
+    async def patch(self, host_id: str, patch: HostPatch) -> HostOut:
+        """Change what ``patch`` sets; the rest stays."""
+        response = await self._http.send("PATCH", f"/v0/hosts/{quote(host_id)}", json=patch)
+        return HostOut.model_validate_json(response.content)
+
+    async def delete(self, host_id: str) -> None:
+        """Forget a host."""
+        await self._http.send("DELETE", f"/v0/hosts/{quote(host_id)}")
+
+
+class Credentials:
+    """``/v0/credentials``: what hosts may name to be reached, without the secrets."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def list(self) -> list[CredentialOut]:
+        """Return all credentials."""
+        return [credential async for credential in self._http.items(CredentialOut, "/v0/credentials")]
+
+
+class Nodes:
+    """``/v0/nodes``."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def list(self) -> list[NodeOut]:
+        """Return all nodes."""
+        return [node async for node in self._http.items(NodeOut, "/v0/nodes")]
+
+    async def get(self, node_id: str) -> NodeOut:
+        """Return one node."""
+        return await self._http.get(NodeOut, f"/v0/nodes/{quote(node_id)}")
+
+    async def approve(self, node_id: str) -> NodeOut:
+        """Let a pending node in."""
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/approve")
+
+    async def drain(self, node_id: str, *, reason: str = "", force: bool = False) -> NodeOut:
+        """Hold a node back from new work. ``force``: also the last ready node of a model."""
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/drain", {"reason": reason, "force": force})
+
+    async def resume(self, node_id: str) -> NodeOut:
+        """Remove one's own hold."""
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/resume")
+
+    async def patch(self, node_id: str, *, tags: Sequence[str]) -> NodeOut:
+        """Replace a node's tags."""
+        response = await self._http.send("PATCH", f"/v0/nodes/{quote(node_id)}", json={"tags": list(tags)})
+        return NodeOut.model_validate_json(response.content)
+
+    async def delete(self, node_id: str) -> None:
+        """Forget a node; its token stops working."""
+        await self._http.send("DELETE", f"/v0/nodes/{quote(node_id)}")

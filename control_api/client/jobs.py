@@ -1,0 +1,98 @@
+"""Jobs and their live output."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from urllib.parse import quote
+
+from control_api.client import live
+from control_api.client.http import PAGE_SIZE, Http
+from control_api.client.schemas import JobCreate, JobEventOut, JobOut, Page
+
+# The end of a job is asked for at least this often, whatever the live connection says.
+CHECK_EVERY_S = 3.0
+# Events come in bursts; one read fetches those of this long.
+GATHER_S = 0.2
+
+
+class Jobs:
+    """``/v0/jobs``."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def create(self, job: JobCreate) -> JobOut:
+        """Queue a job."""
+        return await self._http.post(JobOut, "/v0/jobs", job)
+
+    async def list(self, *, limit: int | None = None) -> list[JobOut]:
+        """Return jobs, newest first; ``limit``: at most so many."""
+        if limit is not None:
+            return (await self._http.get(Page[JobOut], "/v0/jobs", limit=limit)).items
+        return [job async for job in self._http.items(JobOut, "/v0/jobs")]
+
+    async def get(self, job_id: str) -> JobOut:
+        """Return one job."""
+        return await self._http.get(JobOut, f"/v0/jobs/{quote(job_id)}")
+
+    async def cancel(self, job_id: str) -> JobOut:
+        """Ask a job to stop."""
+        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id)}/cancel")
+
+    async def retry(self, job_id: str) -> JobOut:
+        """Queue a finished job again; return the new one."""
+        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id)}/retry")
+
+    async def events(self, job_id: str, *, after: int = 0, limit: int = PAGE_SIZE) -> Sequence[JobEventOut]:
+        """Return up to ``limit`` stored events that follow the event ``after``, oldest first."""
+        page = await self._http.get(Page[JobEventOut], f"/v0/jobs/{quote(job_id)}/events", after=after, limit=limit)
+        return page.items
+
+    async def follow(self, job_id: str, *, after: int = 0) -> AsyncGenerator[JobEventOut]:
+        """Yield the events of a job as they happen, and end when the job has ended and all of them were seen.
+
+        The live connection only says that there is something to read; events are read from the list, so that a lost
+        connection loses none.
+        """
+        async with aclosing(self._turns(job_id)) as turns:
+            async for _ in turns:
+                # Read before the events: once it says that the job has ended, the list that follows is complete.
+                ended = (await self.get(job_id)).status.is_final
+                async with aclosing(self._stored(job_id, after)) as events:
+                    async for event in events:
+                        after = event.id
+                        yield event
+                if ended:
+                    return
+
+    async def _stored(self, job_id: str, after: int) -> AsyncGenerator[JobEventOut]:
+        while True:
+            events = await self.events(job_id, after=after)
+            for event in events:
+                after = event.id
+                yield event
+            if len(events) < PAGE_SIZE:
+                return
+
+    async def _turns(self, job_id: str) -> AsyncGenerator[None]:
+        """Yield when there may be something new: at once, at each live event, and every few seconds anyway."""
+        stirred = asyncio.Event()
+        listener = asyncio.create_task(self._listen(job_id, stirred))
+        try:
+            while True:
+                yield
+                try:
+                    await asyncio.wait_for(stirred.wait(), CHECK_EVERY_S)
+                except TimeoutError:
+                    continue
+                await asyncio.sleep(GATHER_S)
+                stirred.clear()
+        finally:
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+
+    async def _listen(self, job_id: str, stirred: asyncio.Event) -> None:
+        async with aclosing(live.follow(self._http, [f"job:{job_id}", "jobs"])) as events:
+            async for event in events:
+                if event.topic == f"job:{job_id}" or event.data.get("id") == job_id:
+                    stirred.set()

@@ -1,0 +1,68 @@
+"""Models, their distribution, and download tasks."""
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from control_api.client.http import Http
+from control_api.client.schemas import (
+    DistributeOut,
+    DistributeRequest,
+    Hub,
+    ModelOut,
+    PullRequest,
+    RegisterModelRequest,
+    TaskOut,
+)
+
+
+class Models:
+    """``/v0/models``."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def hub(self) -> Hub:
+        """Return the supported models with where each of them is."""
+        return await self._http.get(Hub, "/v0/models/hub")
+
+    async def list(self) -> list[ModelOut]:
+        """Return the registered models."""
+        return [model async for model in self._http.items(ModelOut, "/v0/models")]
+
+    async def register(self, request: RegisterModelRequest) -> ModelOut:
+        """Register a model: metadata only; nodes fetch the bytes."""
+        return await self._http.post(ModelOut, "/v0/models/register", request)
+
+    async def delete(self, model_id: str) -> None:
+        """Forget a model; nodes delete its files."""
+        await self._http.send("DELETE", f"/v0/models/{quote(model_id, safe=':')}")
+
+    async def distribute(self, request: DistributeRequest) -> DistributeOut:
+        """Order a model onto nodes."""
+        return await self._http.post(DistributeOut, "/v0/models/distribute", request)
+
+    async def pull(self, node_id: str, request: PullRequest) -> DistributeOut:
+        """Order a model onto one node."""
+        return await self._http.post(DistributeOut, f"/v0/nodes/{quote(node_id)}/models/pull", request)
+
+
+class Tasks:
+    """``/v0/tasks``."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    async def list(
+        self, *, ids: Sequence[str] | None = None, node_id: str | None = None, status: str | None = None
+    ) -> list[TaskOut]:
+        """Return download tasks: those named, those of a node, those in a state; newest first."""
+        named = ",".join(ids) if ids is not None else None
+        return [task async for task in self._http.items(TaskOut, "/v0/tasks", ids=named, node_id=node_id, status=status)]
+
+    async def get(self, task_id: str) -> TaskOut:
+        """Return one task."""
+        return await self._http.get(TaskOut, f"/v0/tasks/{quote(task_id)}")
+
+    async def cancel(self, task_id: str) -> None:
+        """Stop a download; its assignment is paused."""
+        await self._http.send("POST", f"/v0/tasks/{quote(task_id)}/cancel")
