@@ -1,0 +1,1 @@
+"""OpenAI-compatible data plane: route table, balancing, queue, streaming."""

@@ -1,0 +1,104 @@
+"""The router as an ASGI application: who may call which path by which method. No framework between server and handler."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from control_api.router.auth import Caller, authenticate
+from control_api.router.client import ClientGone, Receive, Request
+from control_api.router.errors import InternalError, RouterError, UnknownUrl, WrongMethod
+from control_api.router.inference import Inference
+from control_api.router.listing import MODELS_PATH, Listing
+from control_api.router.metrics import CONTENT_TYPE, Metrics
+from control_api.router.reply import Reply, Send
+from control_api.router.source import TablePoller
+
+log = structlog.get_logger()
+
+READ = ("GET", "HEAD")
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+
+type Handler = Callable[[Request, Caller, Reply], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path: its handler, its methods and the scope that a caller needs; ``None``: any that is known."""
+
+    handler: Handler
+    methods: tuple[str, ...]
+    scope: str | None
+
+
+class RouterApp:
+    """The ASGI application."""
+
+    def __init__(self, poller: TablePoller, inference: Inference, listing: Listing, metrics: Metrics) -> None:
+        self._poller = poller
+        self._metrics = metrics
+        self._model = Route(listing.one, READ, "inference")
+        self._routes = {
+            **{path: Route(inference, ("POST",), "inference") for path in INFERENCE_PATHS},
+            MODELS_PATH: Route(listing.many, READ, "inference"),
+            "/readyz": Route(self._readyz, READ, None),
+            "/metrics": Route(self._figures, READ, "read"),
+        }
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request; whatever goes wrong, in OpenAI's error shape."""
+        request = Request(scope, receive)
+        reply = Reply(send, request.id)
+        try:
+            if request.path == "/healthz":
+                await self._healthz(request, reply)
+            else:
+                await self._serve(request, reply)
+        except RouterError as error:
+            await reply.fail(error)
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("router.mistake", request_id=request.id, path=request.path)
+            await reply.fail(InternalError("The router made a mistake; its log says more under this request id."))
+
+    async def _serve(self, request: Request, reply: Reply) -> None:
+        caller = await authenticate(request.header(b"authorization"), self._poller)
+        route = self._route(request)
+        if request.method == "OPTIONS":
+            return await reply.empty([(b"allow", _allow(route.methods).encode())])
+        _check_method(request, route.methods)
+        if route.scope:
+            caller.require(route.scope)
+        await route.handler(request, caller, reply)
+
+    def _route(self, request: Request) -> Route:
+        if route := self._routes.get(request.path):
+            return route
+        if request.path.startswith(MODELS_PATH + "/") and len(request.path) > len(MODELS_PATH) + 1:
+            return self._model
+        raise UnknownUrl(f"Invalid URL ({request.method} {request.path}).")
+
+    async def _healthz(self, request: Request, reply: Reply) -> None:
+        """Say that the process answers, to anybody, and whether it has routes."""
+        _check_method(request, READ)
+        state = {"status": "ok", "ready": self._poller.loaded}
+        await reply.whole(200, json.dumps(state).encode())
+
+    async def _readyz(self, _request: Request, _caller: Caller, reply: Reply) -> None:
+        await reply.whole(200, json.dumps({"status": "ready", "revision": self._poller.table.revision}).encode())
+
+    async def _figures(self, _request: Request, _caller: Caller, reply: Reply) -> None:
+        await reply.whole(200, self._metrics.text(), CONTENT_TYPE.encode())
+
+
+def _check_method(request: Request, methods: tuple[str, ...]) -> None:
+    if request.method not in methods:
+        allow = _allow(methods)
+        raise WrongMethod(f"{request.path} does not take {request.method}, but {allow}.", headers={"allow": allow})
+
+
+def _allow(methods: tuple[str, ...]) -> str:
+    return ", ".join((*methods, "OPTIONS"))

@@ -1,0 +1,183 @@
+"""Brings a call to a node that answers it: chooses, sends, judges, and tries the next one while nothing was answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from control_api.router.balance import Balancer, Lease
+from control_api.router.call import Call
+from control_api.router.errors import NotReady, UpstreamError, UpstreamTimeout
+from control_api.router.readiness import why_not_ready
+from control_api.router.source import TablePoller
+from control_api.router.sse import EventCutter, first_events
+from control_api.router.upstream import (
+    AnswerTimeout,
+    AnswerTooLarge,
+    NodeFailure,
+    Unreachable,
+    Upstream,
+    UpstreamAnswer,
+    UpstreamRequest,
+)
+from control_api.router.verdict import Verdict, error_code, judge
+from control_api.router.waiting import Ticket, WaitingRoom
+
+# Nodes that may fail a call after they got it: the first and two further ones; one further after a crashed engine.
+LOST_LIMIT = 3
+CRASHED_LIMIT = 2
+
+
+class Refused(NodeFailure):
+    """A node answered, but with nothing that may be passed on."""
+
+    def __init__(self, verdict: Verdict, status: int, code: str | None) -> None:
+        super().__init__(f"answered {status}" + (f" ({code})" if code and code.isidentifier() else ""))
+        self.verdict = verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The part of a stream that is still to come, and the lease that it holds until its end."""
+
+    answer: UpstreamAnswer
+    cutter: EventCutter
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer that has begun: ``body`` is all of it, or the first events of a stream."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    stream: Stream | None = None
+
+
+class Dispatcher:
+    """Sends calls to nodes."""
+
+    def __init__(
+        self, poller: TablePoller, balancer: Balancer, room: WaitingRoom, upstream: Upstream, *, limit_bytes: int
+    ) -> None:
+        self._poller = poller
+        self._balancer = balancer
+        self._room = room
+        self._upstream = upstream
+        self._limit_bytes = limit_bytes
+
+    async def open(self, call: Call, on_send: Callable[[], None]) -> Opened:
+        """Return the first answer that may be passed on. The caller closes it.
+
+        Parameters
+        ----------
+        on_send: called each time before the call goes to a node.
+
+        Raises a ``RouterError`` when nobody can answer.
+        """
+        ticket = self._room.ticket(call.model, call.excluded)
+        while True:
+            lease = await self._lease(call, ticket)
+            call.node, call.attempts = lease.node, call.attempts + 1
+            on_send()
+            opened = None
+            try:
+                opened = await self._exchange(call, lease)
+                self._balancer.answered(lease)
+                return opened
+            except NodeFailure as failure:
+                self._digest(call, lease, failure)
+            finally:
+                if opened is None or opened.stream is None:
+                    self._room.leave(lease)
+
+    def close(self, opened: Opened) -> None:
+        """End an answer: the connection to the node is closed unless the answer was complete, the slot is free."""
+        if opened.stream:
+            opened.stream.answer.close()
+            self._room.leave(opened.stream.lease)
+
+    async def _lease(self, call: Call, ticket: Ticket) -> Lease:
+        if call.pin is not None:
+            return self._pinned(call.pin, call.model)
+        try:
+            lease = await self._room.enter(ticket)
+        finally:
+            call.queue_s = ticket.waited_s
+        if lease is None:
+            recovery_s = self._balancer.recovery_s(call.model)
+            raise call.cause or why_not_ready(self._poller.table, call.model, recovery_s)
+        return lease
+
+    def _pinned(self, node_id: str, model: str) -> Lease:
+        node = self._poller.table.nodes.get(node_id)
+        if node is None:
+            raise NotReady(f"There is no node {node_id}.", code="no_ready_node", retry_after_s=1)
+        return self._balancer.lease(node, model)
+
+    async def _exchange(self, call: Call, lease: Lease) -> Opened:
+        answer = await self._upstream.send(_request(call, lease))
+        opened = None
+        try:
+            if call.stream and answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream"):
+                cutter = EventCutter()
+                first = await first_events(answer, cutter)
+                opened = Opened(answer.status, answer.headers, first, Stream(answer, cutter, lease))
+                return opened
+            body = await answer.read(self._limit_bytes)
+        finally:
+            if opened is None:
+                answer.close()
+        verdict = judge(answer.status, body)
+        if verdict is not Verdict.PASS:
+            raise Refused(verdict, answer.status, error_code(body))
+        return Opened(answer.status, answer.headers, body)
+
+    def _digest(self, call: Call, lease: Lease, failure: NodeFailure) -> None:
+        """Remember what a failure says about the node. Raises the failure in our words if the call may go no further."""
+        cause = _in_our_words(lease, failure)
+        verdict = failure.verdict if isinstance(failure, Refused) else Verdict.FAILED
+        if verdict is Verdict.BUSY:
+            self._balancer.answered(lease)
+            self._balancer.busy(lease)
+        else:
+            call.excluded.add(lease.node.id)
+            call.cause = cause
+        if verdict is Verdict.SKIP:
+            self._balancer.skip(lease)
+        elif verdict is Verdict.CRASHED:
+            call.crashed += 1
+        elif verdict is Verdict.FAILED and not isinstance(failure, AnswerTooLarge):
+            unreachable = isinstance(failure, Unreachable)
+            self._balancer.failed(lease, unreachable=unreachable)
+            call.lost += not unreachable
+        hopeless = isinstance(failure, AnswerTooLarge) or call.lost >= LOST_LIMIT or call.crashed >= CRASHED_LIMIT
+        if call.pin is not None or hopeless:
+            raise cause from failure
+
+
+def _request(call: Call, lease: Lease) -> UpstreamRequest:
+    headers = {
+        "authorization": f"Bearer {lease.node.inference_key}",
+        "content-type": call.content_type,
+        "accept": "text/event-stream" if call.stream else "application/json",
+        "accept-encoding": "identity",
+        "x-request-id": call.request_id,
+    }
+    return UpstreamRequest(lease.node, call.path, headers, call.body)
+
+
+def _in_our_words(lease: Lease, failure: NodeFailure) -> NotReady | UpstreamError:
+    name, model = lease.node.name, lease.model
+    match failure:
+        case Refused(verdict=Verdict.BUSY):
+            return NotReady(f"Node {name} takes no request for {model} now.", code="no_ready_node", retry_after_s=1)
+        case Refused():
+            return UpstreamError(f"No node could answer for {model}; the last one, {name}, {failure}.")
+        case Unreachable():
+            return UpstreamError(f"No node could answer for {model}; the last one, {name}, could not be reached.")
+        case AnswerTimeout():
+            return UpstreamTimeout(f"No node could answer for {model}; the last one, {name}, was silent for too long.")
+        case AnswerTooLarge():
+            return UpstreamError(f"The answer of node {name} was too large: {failure}.")
+        case _:
+            return UpstreamError(f"No node could answer for {model}; the connection to the last one, {name}, broke.")

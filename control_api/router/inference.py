@@ -1,0 +1,163 @@
+"""The paths that nodes answer: read what is needed of the request, pass it on, pass the answer back."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
+
+from control_api.router.auth import Caller
+from control_api.router.call import Call
+from control_api.router.client import ClientWatch, Request
+from control_api.router.dispatch import Dispatcher, Opened, Stream
+from control_api.router.errors import InvalidRequest, ModelNotFound, RouterError, UpstreamError
+from control_api.router.keepalive import KeepAlive
+from control_api.router.record import RecordSink, RequestRecord
+from control_api.router.reply import Reply, SlowClient
+from control_api.router.settings import RouterSettings
+from control_api.router.source import TablePoller
+from control_api.router.upstream import NodeFailure
+from control_api.router.verdict import passed_error
+
+PIN_HEADER = b"x-muster-pin-node"
+CLIENT_LEFT = 499
+
+
+class _Head(BaseModel):
+    """All that is read of a body. Pydantic builds no objects for the rest, and as nodes do it takes the last of equal keys."""
+
+    model: StrictStr
+    stream: StrictBool | None = None
+
+
+class Inference:
+    """Answers requests from nodes."""
+
+    def __init__(
+        self, poller: TablePoller, dispatcher: Dispatcher, sinks: Sequence[RecordSink], settings: RouterSettings
+    ) -> None:
+        self._poller = poller
+        self._dispatcher = dispatcher
+        self._sinks = sinks
+        self._settings = settings
+
+    async def __call__(self, request: Request, caller: Caller, reply: Reply) -> None:
+        """Answer one request. Raises a ``RouterError`` for one that cannot be passed on at all."""
+        began = time.monotonic()
+        call = self._allowed(await self._read(request), caller)
+        progress = _Progress(call, caller, reply, began)
+        slow = False
+        async with ClientWatch(request.receive) as client:
+            try:
+                await self._answer(call, reply, progress)
+            except SlowClient:
+                slow = True
+        record = progress.record(client_left=client.gone or slow)
+        for sink in self._sinks:
+            sink.record(record)
+
+    async def _read(self, request: Request) -> Call:
+        body = await request.body(self._settings.body_limit_bytes)
+        try:
+            head = _Head.model_validate_json(body)
+        except ValidationError as error:
+            raise _bad_body(error) from None
+        return Call(
+            request_id=request.id,
+            path=request.path,
+            body=body,
+            content_type=request.header(b"content-type") or "application/json",
+            model=head.model,
+            stream=bool(head.stream),
+            pin=request.header(PIN_HEADER),
+        )
+
+    def _allowed(self, call: Call, caller: Caller) -> Call:
+        caller.require_model(call.model)
+        if call.pin is not None:
+            caller.require_pin(call.pin)
+        if not self._poller.table.is_known(call.model):
+            raise ModelNotFound(call.model)
+        return call
+
+    async def _answer(self, call: Call, reply: Reply, progress: "_Progress") -> None:
+        try:
+            async with KeepAlive(reply, interval_s=self._settings.keep_alive_s, enabled=call.stream) as keep_alive:
+                opened = await self._dispatcher.open(call, on_send=keep_alive.arm)
+                try:
+                    await keep_alive.stop()
+                    progress.first_byte()
+                    await self._pass_on(opened, call, reply)
+                finally:
+                    self._dispatcher.close(opened)
+        except RouterError as error:
+            await reply.fail(error, call.headers())
+
+    async def _pass_on(self, opened: Opened, call: Call, reply: Reply) -> None:
+        if opened.stream is None:
+            await _pass_whole(opened, call, reply)
+            return
+        await reply.begin_stream(call.headers())
+        await reply.events(opened.body)
+        await _pass_stream(opened.stream, call, reply)
+
+
+async def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:
+    if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
+        raise passed_error(opened.status, opened.body)
+    headers = call.headers()
+    if retry_after := opened.headers.get("retry-after"):
+        headers.append((b"retry-after", retry_after.encode()))
+    content_type = opened.headers.get("content-type", "application/json").encode()
+    await reply.whole(opened.status, opened.body, content_type, headers)
+
+
+async def _pass_stream(stream: Stream, call: Call, reply: Reply) -> None:
+    """Forward events as they come. A stream that breaks off ends with an error frame, never as if it were complete."""
+    with contextlib.suppress(NodeFailure):  # it shows in the missing end mark, as does an end that looks proper
+        while piece := await stream.answer.chunk():
+            if events := stream.cutter.feed(piece):
+                await reply.events(events)
+    if not stream.cutter.done:
+        raise UpstreamError(f"The answer of node {stream.lease.node.name} for {call.model} broke off.")
+    await reply.end_stream()
+
+
+def _bad_body(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else None
+    if first["type"] == "missing":
+        return InvalidRequest(f"The request must name a {field!r}.", code="missing_required_parameter", param=field)
+    if field:
+        return InvalidRequest(f"{field!r}: {first['msg']}.", code="invalid_type", param=field)
+    return InvalidRequest(f"The request's body must be a JSON object: {first['msg']}.", code="invalid_json")
+
+
+class _Progress:
+    """Times of one request, for its record."""
+
+    def __init__(self, call: Call, caller: Caller, reply: Reply, began: float) -> None:
+        self._call, self._caller, self._reply, self._began = call, caller, reply, began
+        self._first_byte_s: float | None = None
+
+    def first_byte(self) -> None:
+        """The first data of an answer is here."""
+        self._first_byte_s = time.monotonic() - self._began
+
+    def record(self, *, client_left: bool) -> RequestRecord:
+        """Return the record of the request, which is over."""
+        call = self._call
+        return RequestRecord(
+            request_id=call.request_id,
+            caller_id=self._caller.id,
+            path=call.path,
+            model=call.model,
+            stream=call.stream,
+            node_id=call.node.id if call.node else None,
+            status=CLIENT_LEFT if client_left else self._reply.status or 500,
+            error_code=self._reply.error_code,
+            attempts=call.attempts,
+            queue_s=call.queue_s,
+            first_byte_s=self._first_byte_s,
+            duration_s=time.monotonic() - self._began,
+        )

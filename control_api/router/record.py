@@ -1,0 +1,33 @@
+"""What is kept of a request once its answer is over."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRecord:
+    """One finished request. Durations in seconds; ``first_byte_s`` is ``None`` if nothing of an answer came.
+
+    ``status`` is 499 when the client left; ``error_code`` is that of our own error, also at the end of a stream.
+    """
+
+    request_id: str
+    caller_id: str
+    path: str
+    model: str
+    stream: bool
+    node_id: str | None
+    status: int
+    error_code: str | None
+    attempts: int
+    queue_s: float
+    first_byte_s: float | None
+    duration_s: float
+
+
+class RecordSink(Protocol):
+    """Takes records. It is called after the answer, in the event loop, so it must not wait."""
+
+    def record(self, record: RequestRecord) -> None:
+        """Take one record."""
+        ...

@@ -1,0 +1,32 @@
+"""What the router can be told."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSettings:
+    """Settings of one router process.
+
+    Parameters
+    ----------
+    host, port: where it listens.
+    body_limit_bytes: largest request, and largest answer that is not a stream.
+    queue_size: callers that may wait for a free slot, per model.
+    queue_deadline_s: how long one of them may wait.
+    connect_timeout_s: for a connection to a node.
+    first_byte_timeout_s: longest silence of a node, before its first byte and between two.
+    keep_alive_s: a stream that has not begun after so long gets a comment, and again after as long.
+    poll_interval_s: between two looks at the route table's revision.
+    shutdown_deadline_s: how long running answers may go on once the process was told to stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    body_limit_bytes: int = 100_000_000
+    queue_size: int = 256
+    queue_deadline_s: float = 30.0
+    connect_timeout_s: float = 2.0
+    first_byte_timeout_s: float = 300.0
+    keep_alive_s: float = 15.0
+    poll_interval_s: float = 0.4
+    shutdown_deadline_s: float = 30.0

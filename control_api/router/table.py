@@ -1,0 +1,85 @@
+"""The route table: everything the router knows about the fleet, as one immutable value. Pure data, no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class RouteNode:
+    """A node as the router reaches it. ``silent``: it was in service and its heartbeats stopped."""
+
+    id: str
+    name: str
+    base_url: str
+    inference_key: str = field(repr=False)
+    state: str
+    admission: str
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTarget:
+    """A model on a node, as the node reported it. ``slots``: requests that it answers at the same time."""
+
+    node_id: str
+    ready: bool
+    slots: int
+    state: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A registered model; ``created`` is in seconds since the epoch, as OpenAI gives it."""
+
+    id: str
+    created: int
+    capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeyEntry:
+    """An API key. ``models`` limits it to these ids; ``None`` means all."""
+
+    id: str
+    name: str
+    scopes: frozenset[str]
+    models: frozenset[str] | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """One revision of the routes.
+
+    Parameters
+    ----------
+    revision: grows with every change; two tables of one revision are equal.
+    nodes: by node id.
+    models: the nodes that report a model, by model id.
+    known_models: registered models, by id, whether or not a node has them.
+    keys: API keys by the SHA-256 of the key, in hex.
+    signing_keys: public keys of inference tokens, by ``kid``.
+    revoked_jti: ids of tokens that must not be accepted any more.
+    """
+
+    revision: int
+    nodes: Mapping[str, RouteNode]
+    models: Mapping[str, tuple[RouteTarget, ...]]
+    known_models: Mapping[str, ModelEntry]
+    keys: Mapping[str, ApiKeyEntry] = field(repr=False)
+    signing_keys: Mapping[str, Ed25519PublicKey]
+    revoked_jti: frozenset[str]
+
+    def is_known(self, model: str) -> bool:
+        """Tell whether a model is registered or on a node."""
+        return model in self.known_models or model in self.models
+
+    def serves(self, target: RouteTarget) -> bool:
+        """Tell whether new work may go to a target: model ready, node in service. Its heartbeats may have stopped."""
+        node = self.nodes.get(target.node_id)
+        return target.ready and node is not None and node.admission == "open" and (node.silent or node.state == "online")

@@ -1,0 +1,66 @@
+"""How a request travels to a node: one method, so that the client behind it can be exchanged."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from control_api.router.table import RouteNode
+
+
+class NodeFailure(Exception):
+    """A node did not answer properly. Never shown to a client as it is."""
+
+
+class Unreachable(NodeFailure):
+    """No connection came about, so the node has not seen the request."""
+
+
+class AnswerLost(NodeFailure):
+    """The connection broke, or what came over it was no HTTP."""
+
+
+class AnswerTimeout(NodeFailure):
+    """The node was silent for too long."""
+
+
+class AnswerTooLarge(NodeFailure):
+    """A whole answer was larger than the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """A request to a node; ``headers`` go out as they are, beside those that HTTP itself needs."""
+
+    node: RouteNode
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class UpstreamAnswer(Protocol):
+    """A node's answer whose headers have arrived. Every method may raise ``AnswerLost`` or ``AnswerTimeout``."""
+
+    status: int
+    headers: dict[str, str]
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """Return the whole body. Raises ``AnswerTooLarge``."""
+        ...
+
+    async def chunk(self) -> bytes:
+        """Return what has arrived of the body, waiting for the first byte of it; empty at the end."""
+        ...
+
+    def close(self) -> None:
+        """End the exchange at once. The connection is kept only if the answer was complete."""
+        ...
+
+
+class Upstream(Protocol):
+    """A client for nodes."""
+
+    async def send(self, request: UpstreamRequest) -> UpstreamAnswer:
+        """Send a request and wait for the headers of the answer; when cancelled it closes the connection.
+
+        Raises ``Unreachable``, ``AnswerLost`` or ``AnswerTimeout``.
+        """
+        ...
