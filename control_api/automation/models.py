@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 from annotated_types import Ge, Le, MaxLen
-from pydantic import StringConstraints
+from pydantic import AwareDatetime, StringConstraints
 from sqlmodel import Field
 
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, TelemetryTable, enum_type
-from control_api.kit.wire import LineStr, Out, Wire
+from control_api.kit.wire import LineStr, Out, Page, Wire
+
+Text = Annotated[str, StringConstraints(max_length=4096)]
 
 
 class JobStatus(StrEnum):
@@ -38,7 +40,6 @@ class Job(ControlTable, table=True):
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     playbook: str = Field(max_length=128)
-    host_ids: list[str] = Field(sa_type=sa.JSON)
     extra_vars: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     check: bool = False
     external: bool = False
@@ -62,6 +63,16 @@ class Job(ControlTable, table=True):
     recap: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     events_expected: int | None = None
     ansible_version: str | None = Field(default=None, max_length=32)
+
+
+class JobHost(ControlTable, table=True):
+    """A host that a job is for. The name stays when the host is deleted."""
+
+    __tablename__ = "job_host"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE", max_length=36)
+    host_id: str = Field(primary_key=True, index=True, max_length=36)
+    name: str = Field(max_length=63)
 
 
 class HostLock(ControlTable, table=True):
@@ -116,7 +127,7 @@ class EventsOut(Out):
     expected: int | None
 
 
-class JobHost(Out):
+class JobHostOut(Out):
     """A host of a job."""
 
     id: str
@@ -128,7 +139,7 @@ class JobOut(Out):
 
     id: str
     playbook: str
-    hosts: list[JobHost]
+    hosts: list[JobHostOut]
     extra_vars: dict[str, Any]
     check: bool
     external: bool
@@ -168,17 +179,39 @@ class JobEventOut(Out):
     diff: str | None
 
 
+class JobEventsOut(Page[JobEventOut]):
+    """Events in order. Ask again with ``after=last_id``; complete when ``final`` and there is nothing more."""
+
+    last_id: int
+    final: bool
+
+
 class JobEventIn(Out):
     """An event of an external run, as the callback plugin posts it."""
 
-    counter: Annotated[int, Ge(1)]
+    counter: Annotated[int, Ge(1), Le(1 << 31)]
     event: LineStr
-    at: datetime
-    host: str | None = None
-    play: str | None = None
-    role: str | None = None
-    task: str | None = None
-    status: str | None = None
-    duration_s: float | None = None
+    at: AwareDatetime
+    host: Text | None = None
+    play: Text | None = None
+    role: Text | None = None
+    task: Text | None = None
+    status: LineStr | None = None
+    duration_s: Annotated[float, Ge(0), Le(1 << 31)] | None = None
     stdout: str = ""
     diff: str | None = None
+
+
+class ExternalEnd(Wire):
+    """How an external run ended. ``events``: how many it sent in all."""
+
+    rc: int
+    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0)]]] = {}
+    events: Annotated[int, Ge(0)]
+
+
+class JobEventsIn(Wire):
+    """``POST /v0/jobs/{id}/events``. Each call renews the lease of the run, so an empty one is a sign of life."""
+
+    events: Annotated[list[JobEventIn], MaxLen(500)] = []
+    end: ExternalEnd | None = None
