@@ -10,14 +10,11 @@ import jwt
 
 from control_api.router.errors import InvalidKey, PermissionDenied
 from control_api.router.source import TablePoller
-from control_api.router.table import ApiKeyEntry, RouteTable
+from control_api.router.table import RouteTable
 
 AUDIENCE = "muster-inference"
 TOKEN_LIFE_S = 600
 LEEWAY_S = 5
-
-# ``admin`` includes ``operate`` includes ``read``; ``inference`` stands alone.
-_INCLUDED_IN = {"read": {"read", "operate", "admin"}, "operate": {"operate", "admin"}, "inference": {"inference"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Caller:
 
     def require(self, scope: str) -> None:
         """Raise ``PermissionDenied`` unless the caller has the scope."""
-        if not self.scopes & _INCLUDED_IN[scope]:
+        if scope not in self.scopes:
             raise PermissionDenied(f"This key does not have the scope {scope!r}.")
 
     def require_model(self, model: str) -> None:
@@ -70,11 +67,8 @@ def _by_key(key: str, table: RouteTable) -> Caller | None:
         return None
     if entry.expires_at and entry.expires_at <= datetime.now(UTC):
         raise InvalidKey("The API key has expired.")
-    return Caller(f"key:{entry.id}", entry.scopes, entry.models, pins=_pins_of(entry))
-
-
-def _pins_of(entry: ApiKeyEntry) -> frozenset[str] | None:
-    return None if entry.scopes & _INCLUDED_IN["operate"] else frozenset()
+    pins = None if "operate" in entry.scopes else frozenset[str]()
+    return Caller(f"key:{entry.id}", entry.scopes, entry.models, pins)
 
 
 def _by_token(token: str, table: RouteTable) -> Caller | None:

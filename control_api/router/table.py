@@ -43,7 +43,7 @@ class ModelEntry:
 
 @dataclass(frozen=True, slots=True)
 class ApiKeyEntry:
-    """An API key. ``models`` limits it to these ids; ``None`` means all."""
+    """An API key. ``scopes`` holds those that others include, too; ``models`` limits it to these ids, ``None`` means all."""
 
     id: str
     name: str
@@ -58,7 +58,7 @@ class RouteTable:
 
     Parameters
     ----------
-    revision: grows with every change; two tables of one revision are equal.
+    revision: grows with every change of the routes; progress of downloads may differ between tables of one revision.
     nodes: by node id.
     models: the nodes that report a model, by model id.
     known_models: registered models, by id, whether or not a node has them.

@@ -1,0 +1,107 @@
+"""Reads the route table from the control store. The only module of the router that knows the database."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access.models import ApiKey, RevokedToken, SigningKey
+from control_api.access.principal import with_implied
+from control_api.catalogue.models import Model
+from control_api.fleet.models import ModelState, Node, NodeModel, NodeState
+from control_api.kit import revision
+from control_api.kit.clock import db_now
+from control_api.kit.database import Store
+from control_api.kit.secretbox import SecretBox
+from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
+
+# Progress does not bump the revision; while models load the table is read again so often, so that "n of m" stays true.
+PROGRESS_S = 5.0
+_ON_THE_MOVE = (ModelState.DOWNLOADING, ModelState.VERIFYING)
+
+
+class StoreSource:
+    """A ``RouteTableSource`` over the control store.
+
+    Parameters
+    ----------
+    routing: opens the inference keys of nodes.
+    clock: monotonic seconds.
+    """
+
+    def __init__(self, store: Store, routing: SecretBox, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = store
+        self._routing = routing
+        self._clock = clock
+        self._keys: dict[str, str] = {}
+        self._progress_until: float | None = None
+
+    async def load(self, known_revision: int | None) -> RouteTable | None:
+        """Return the table in force, or ``None`` if it still is the known one."""
+        async with self._store.read() as session:
+            newest = await revision.current(session, revision.ROUTES)
+            if newest == known_revision and (self._progress_until is None or self._clock() < self._progress_until):
+                return None
+            table = await self._read(session, newest)
+        moving = any(target.state in _ON_THE_MOVE for targets in table.models.values() for target in targets)
+        self._progress_until = self._clock() + PROGRESS_S if moving else None
+        return table
+
+    async def _read(self, session: AsyncSession, newest: int) -> RouteTable:
+        keys = (await session.exec(select(ApiKey))).all()
+        signing_keys = (await session.exec(select(SigningKey.kid, SigningKey.public_pem))).all()
+        models = (await session.exec(select(Model.id, Model.created_at, Model.capabilities))).all()
+        revoked = await session.exec(select(RevokedToken.jti).where(col(RevokedToken.expires_at) > db_now()))
+        return RouteTable(
+            revision=newest,
+            nodes=await self._nodes(session),
+            models=await _targets(session),
+            known_models={id_: ModelEntry(id_, int(created.timestamp()), tuple(able)) for id_, created, able in models},
+            keys={key.key_hash: _key_entry(key) for key in keys},
+            signing_keys={kid: _public_key(pem) for kid, pem in signing_keys},
+            revoked_jti=frozenset(revoked.all()),
+        )
+
+    async def _nodes(self, session: AsyncSession) -> dict[str, RouteNode]:
+        rows = (await session.execute(_NODES)).all()
+        self._keys = {row.key: self._keys.get(row.key) or self._routing.decrypt(row.key) for row in rows}
+        return {row.id: _route_node(row, self._keys[row.key]) for row in rows}
+
+
+# Not the hardware and the GPUs' figures, which are most of a row.
+_NODES = sa.select(
+    *map(col, (Node.id, Node.name, Node.base_url, Node.state, Node.admission, Node.was_online)),
+    col(Node.inference_key_encrypted).label("key"),
+)
+
+
+def _route_node(row: sa.Row[Any], inference_key: str) -> RouteNode:
+    silent = row.state is NodeState.OFFLINE and row.was_online
+    return RouteNode(row.id, row.name, row.base_url, inference_key, row.state, row.admission, silent)
+
+
+async def _targets(session: AsyncSession) -> dict[str, tuple[RouteTarget, ...]]:
+    targets: defaultdict[str, list[RouteTarget]] = defaultdict(list)
+    for report in (await session.exec(select(NodeModel))).all():
+        ready = report.state is ModelState.READY
+        target = RouteTarget(report.node_id, ready, report.slots, report.state, report.bytes_done, report.bytes_total)
+        targets[report.model_id].append(target)
+    return {model: tuple(found) for model, found in targets.items()}
+
+
+def _key_entry(key: ApiKey) -> ApiKeyEntry:
+    models = None if key.models is None else frozenset(key.models)
+    return ApiKeyEntry(key.id, key.name, with_implied(key.scopes), models, key.expires_at)
+
+
+def _public_key(pem: str) -> Ed25519PublicKey:
+    key = load_pem_public_key(pem.encode())
+    if not isinstance(key, Ed25519PublicKey):
+        raise TypeError("signing keys are Ed25519")
+    return key
