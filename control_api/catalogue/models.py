@@ -1,16 +1,24 @@
 """Tables and wire schemas of the catalogue. Metadata only: the control plane never stores model bytes."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-from pydantic import StringConstraints
+from annotated_types import MinLen
+from pydantic import StringConstraints, model_validator
 from sqlmodel import Field
 
+from control_api.fleet.models import ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable
-from control_api.kit.wire import LineStr, ModelIdStr, Out, Wire
+from control_api.kit.wire import ModelIdStr, Out, Wire
+
+Capability = Literal["chat", "completions", "embeddings"]
+Status = Literal["available", "downloading", "downloaded"]
+LifecycleStatus = Literal["available", "pending", "registered", "ready"]
+SourceStr = Annotated[str, StringConstraints(min_length=3, max_length=2048, pattern=r"^[^\x00-\x20\x7f]+$")]
+RevisionStr = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._/-]+$")]
 
 
 class Model(ControlTable, table=True):
@@ -76,9 +84,18 @@ class RegisterModelRequest(Wire):
     """``POST /v0/models/register``: a catalogue id, or a hub URL or ``repo[:file]`` with the id that it shall have."""
 
     model: ModelIdStr | None = None
-    source: LineStr | None = None
+    source: SourceStr | None = None
     id: ModelIdStr | None = None
-    revision: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._/-]+$")] | None = None
+    revision: RevisionStr | None = None
+    capabilities: Annotated[list[Capability], MinLen(1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.model is None) == (self.source is None):
+            raise ValueError("give either model (an id of the catalogue) or source (a hub URL or repo[:file])")
+        if self.model is not None and (self.id or self.revision or self.capabilities):
+            raise ValueError("id, revision and capabilities go with source; a catalogue entry has its own")
+        return self
 
 
 class ArtifactOut(Out):
@@ -106,7 +123,61 @@ class ModelOut(Out):
     parameter_count: str
     format: str
     engine: str
+    params: dict[str, Any]
     created_at: datetime
     artifacts: list[ArtifactOut]
-    lifecycle_status: str
+    status: Status
+    lifecycle_status: LifecycleStatus
     ready_nodes: int
+
+
+class HubNodeOut(Out):
+    """Where a model is, or is going to. ``node_state`` tells whether the report is of now."""
+
+    node_id: str
+    name: str
+    node_state: NodeState
+    state: ModelState
+    progress: float
+
+
+class HubFactsOut(Out):
+    """What the hub says of a repository's popularity."""
+
+    downloads: int
+    likes: int
+    fetched_at: datetime
+
+
+class HubModelOut(SupportedModel):
+    """A supported model with where it is in the fleet."""
+
+    status: Status
+    lifecycle_status: LifecycleStatus
+    nodes: list[HubNodeOut]
+    hub: HubFactsOut | None
+
+
+class HubOut(Out):
+    """``GET /v0/models/hub``. ``hub_reachable`` is false when the last attempt to ask the hub failed."""
+
+    models: list[HubModelOut]
+    hub_reachable: bool
+
+
+class AvailableModelOut(Out):
+    """A model that can be had, and who says so."""
+
+    id: str
+    name: str
+    description: str
+    size_bytes: int | None
+    source: Literal["catalogue", "registered", "nodes"]
+    node_ids: list[str]
+
+
+class AvailableOut(Out):
+    """``GET /v0/models/available``."""
+
+    models: list[AvailableModelOut]
+    hub_reachable: bool

@@ -1,0 +1,56 @@
+"""All queries on models and their artifacts, and on where nodes report them."""
+
+from collections import defaultdict
+from collections.abc import Collection
+
+from sqlmodel import col, select
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.catalogue.lifecycle import Sighting
+from control_api.catalogue.models import Artifact, Model
+from control_api.fleet.models import Node, NodeModel
+from control_api.kit.paging import page
+
+
+async def get_model(session: AsyncSession, model_id: str) -> Model | None:
+    """Return a registered model by id."""
+    return await session.get(Model, model_id)
+
+
+async def list_models(session: AsyncSession) -> list[Model]:
+    """Return all registered models in the order in which they were registered."""
+    return list((await session.exec(select(Model).order_by(col(Model.created_at), col(Model.id)))).all())
+
+
+async def page_models(session: AsyncSession, cursor: str | None, limit: int) -> tuple[list[Model], str | None]:
+    """Return a page of registered models by id."""
+    return await page(session, select(Model), Model.id, cursor=cursor, limit=limit)
+
+
+async def model_ids(session: AsyncSession, limit: int = 20) -> list[str]:
+    """Return the first ids of registered models, for error messages."""
+    return list((await session.exec(select(Model.id).order_by(col(Model.id)).limit(limit))).all())
+
+
+async def artifacts(session: AsyncSession, models: Collection[str] | None = None) -> dict[str, list[Artifact]]:
+    """Return the artifacts of all models, or of those with these ids, by model and in order."""
+    statement = select(Artifact).order_by(col(Artifact.model_id), col(Artifact.position))
+    if models is not None:
+        statement = statement.where(col(Artifact.model_id).in_(models))
+    found: dict[str, list[Artifact]] = defaultdict(list)
+    for artifact in (await session.exec(statement)).all():
+        found[artifact.model_id].append(artifact)
+    return found
+
+
+async def sightings(session: AsyncSession, models: Collection[str] | None = None) -> dict[str, list[Sighting]]:
+    """Return where nodes report all models, or those with these ids, by model and by the node's name."""
+    report = (NodeModel.state, NodeModel.bytes_done, NodeModel.bytes_total, NodeModel.size)
+    columns = (NodeModel.model_id, Node.id, Node.name, Node.state, *report)
+    statement = select(*map(col, columns)).join(Node, col(Node.id) == col(NodeModel.node_id)).order_by(col(Node.name))
+    if models is not None:
+        statement = statement.where(col(NodeModel.model_id).in_(models))
+    found: dict[str, list[Sighting]] = defaultdict(list)
+    for model_id, *values in (await session.execute(statement)).all():
+        found[model_id].append(Sighting(*values))
+    return found

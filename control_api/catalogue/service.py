@@ -1,0 +1,172 @@
+"""Rules of the catalogue: which models exist, which are registered, and how far each has come in the fleet."""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.catalogue import repository
+from control_api.catalogue.hub import Hub
+from control_api.catalogue.lifecycle import Sighting, lifecycle_of, status_of
+from control_api.catalogue.models import (
+    Artifact,
+    ArtifactOut,
+    AvailableModelOut,
+    AvailableOut,
+    HubModelOut,
+    HubNodeOut,
+    HubOut,
+    Model,
+    ModelOut,
+    RegisterModelRequest,
+)
+from control_api.catalogue.popularity import PopularityCache
+from control_api.catalogue.registration import Wanted, read_request, resolve
+from control_api.catalogue.sources import parts_of
+from control_api.catalogue.supported import SupportedModels
+from control_api.errors import Conflict, NotFound
+from control_api.kit import revision
+from control_api.kit.bus import publish
+
+
+async def _nothing(*_: Any) -> None:
+    """Do nothing: nobody listens."""
+
+
+@dataclass(frozen=True)
+class CatalogueHooks:
+    """Callables of higher domains, each in the transaction of the change. ``model_deleting``: its rows still exist."""
+
+    model_registered: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
+    model_deleting: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
+
+
+class CatalogueService:
+    """Registers models and tells where they are. The bytes never pass through here."""
+
+    def __init__(self, supported: SupportedModels, hub: Hub, popularity: PopularityCache, hooks: CatalogueHooks) -> None:
+        self._supported = supported
+        self._hub = hub
+        self._popularity = popularity
+        self._hooks = hooks
+
+    async def hub_list(self, session: AsyncSession) -> HubOut:
+        """Return the supported models with where each is, and what the hub is known to say of them. Asks nobody."""
+        view = self._popularity.look()
+        registered = {model.id for model in await repository.list_models(session)}
+        seen = await repository.sightings(session, [entry.id for entry in self._supported.all])
+        models = [
+            HubModelOut(
+                **entry.model_dump(),
+                status=status_of(seen[entry.id]),
+                lifecycle_status=lifecycle_of(seen[entry.id], registered=entry.id in registered),
+                nodes=[HubNodeOut(name=s.node_name, **_sighting(s)) for s in seen[entry.id]],
+                hub=view.facts.get(entry.repo),
+            )
+            for entry in self._supported.all
+        ]
+        return HubOut(models=models, hub_reachable=view.reachable)
+
+    async def available(self, session: AsyncSession) -> AvailableOut:
+        """Return every model that can be had: of the catalogue, registered, or lying on a node. Works without the hub."""
+        seen = await repository.sightings(session)
+        models = {m.id: _available(m, "catalogue") for m in self._supported.all}
+        for model in await repository.list_models(session):
+            models.setdefault(model.id, _available(model, "registered"))
+        for model_id, where in seen.items():
+            size = next((s.size for s in where if s.size), None)
+            fallback = {"id": model_id, "name": model_id, "description": "", "size_bytes": size, "source": "nodes"}
+            models.setdefault(model_id, fallback)
+        listed = [AvailableModelOut(**m, node_ids=[s.node_id for s in seen.get(m["id"], [])]) for m in models.values()]
+        return AvailableOut(models=listed, hub_reachable=self._popularity.look().reachable)
+
+    async def out(self, session: AsyncSession, models: Collection[Model]) -> list[ModelOut]:
+        """Return registered models as callers see them."""
+        ids = [model.id for model in models]
+        files, seen = await repository.artifacts(session, ids), await repository.sightings(session, ids)
+        return [
+            ModelOut(
+                **model.model_dump(),
+                artifacts=[ArtifactOut.model_validate(a) for a in files[model.id]],
+                status=status_of(seen[model.id]),
+                lifecycle_status=lifecycle_of(seen[model.id], registered=True),
+                ready_nodes=sum(s.is_ready for s in seen[model.id]),
+            )
+            for model in models
+        ]
+
+    async def model(self, session: AsyncSession, model_id: str) -> Model:
+        """Return a registered model. Raises ``NotFound`` that tells whether it only needs to be registered."""
+        found = await repository.get_model(session, model_id)
+        if found:
+            return found
+        if self._supported.get(model_id):
+            hint = f"It is in the catalogue: register it first, `muster models register {model_id}`."
+        else:
+            known = await repository.model_ids(session)
+            hint = f"Registered models: {', '.join(known)}." if known else "No model is registered yet."
+        raise NotFound(f"No registered model {model_id!r}.", code="unknown_model", hint=hint)
+
+    def understand(self, request: RegisterModelRequest) -> Wanted:
+        """Return what a registration asks for. Raises ``NotFound`` or ``BadInput``; asks nobody."""
+        return read_request(request, self._supported, hub_host=self._hub.host)
+
+    async def registered_already(self, session: AsyncSession, wanted: Wanted) -> Model | None:
+        """Return the model if it is registered from the same place. Raises ``Conflict`` if its id stands for another."""
+        model = await repository.get_model(session, wanted.model_id) if wanted.model_id else None
+        if model is None:
+            return None
+        files = (await repository.artifacts(session, [model.id]))[model.id]
+        path, pinned = wanted.source.path, wanted.source.revision
+        same_files = path is None or parts_of(path) == [a.path for a in files]
+        # A branch may have moved on since; only a commit says that another version is meant.
+        same_commit = pinned is None or len(pinned) != 40 or pinned == model.revision
+        if model.repo != wanted.source.repo or not same_files or not same_commit:
+            raise _taken(model)
+        return model
+
+    async def resolve(self, wanted: Wanted) -> tuple[Model, list[Artifact]]:
+        """Ask the hub for a model's commit and files; holds no transaction. Raises as ``registration.resolve`` does."""
+        return await resolve(wanted, self._hub)
+
+    async def register(self, session: AsyncSession, model: Model, artifacts: list[Artifact]) -> Model:
+        """Store a resolved model and let it be placed. Registering the same again returns what is there."""
+        if existing := await repository.get_model(session, model.id):
+            files = (await repository.artifacts(session, [model.id]))[model.id]
+            if existing.repo != model.repo or [a.path for a in files] != [a.path for a in artifacts]:
+                raise _taken(existing)
+            return existing
+        session.add(model)
+        await session.flush()
+        session.add_all(artifacts)
+        await session.flush()
+        await self._hooks.model_registered(session, model)
+        await revision.bump(session, revision.ROUTES)
+        publish(session, "models", "model.registered", {"id": model.id})
+        return model
+
+    async def delete(self, session: AsyncSession, model_id: str) -> None:
+        """Forget a model; the nodes that were to hold it are told to delete its files. Raises ``NotFound``."""
+        model = await self.model(session, model_id)
+        await self._hooks.model_deleting(session, model)
+        await session.delete(model)
+        await revision.bump(session, revision.ROUTES)
+        publish(session, "models", "model.deleted", {"id": model.id})
+
+
+def _taken(model: Model) -> Conflict:
+    return Conflict(
+        f"{model.id!r} is registered already, from {model.repo} at {model.revision[:12]}.",
+        code="model_exists",
+        hint="Delete it first, or give another id.",
+    )
+
+
+def _sighting(seen: Sighting) -> dict[str, Any]:
+    return {"node_id": seen.node_id, "node_state": seen.node_state, "state": seen.state, "progress": seen.progress}
+
+
+def _available(model: Any, source: str) -> dict[str, Any]:
+    fields = {"id": model.id, "name": model.name, "description": model.description}
+    return {**fields, "size_bytes": model.size_bytes, "source": source}

@@ -1,0 +1,125 @@
+"""Where a model's files are on the hub: what a caller may write, and which files belong together. Pure."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from control_api.errors import BadInput
+
+_REPO = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
+_SEGMENT = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]{0,254}$")
+_PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf$")
+_QUANTIZATION = re.compile(
+    r"(?:^|[-._])((?:UD-)?(?:I?Q\d+(?:_[A-Z0-9]+)*|MXFP4(?:_MOE)?|BF16|F16|F32))(?=[-._]|$)",
+    re.IGNORECASE,
+)
+_MAX_PARTS = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A repository on the hub, and perhaps a file in it and a revision of it."""
+
+    repo: str
+    path: str | None = None
+    revision: str | None = None
+
+
+def parse_source(text: str, *, hub_host: str) -> Source:
+    """Read ``repo``, ``repo:file`` or a URL of the hub.
+
+    Raises ``BadInput`` for anything else: another host, a path that is not plain and relative.
+    """
+    if "://" in text:
+        return _from_url(text, hub_host)
+    repo, _, path = text.partition(":")
+    return _checked(repo, path or None, None)
+
+
+def _from_url(text: str, hub_host: str) -> Source:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or url.netloc.lower() != hub_host.lower():
+        raise BadInput(
+            f"{url.netloc or text!r} is not a hub that Muster is configured for.",
+            code="hub_not_allowed",
+            hint=f"Give a URL of {hub_host}, or `repo:file`.",
+        )
+    owner, _, rest = unquote(url.path).strip("/").partition("/")
+    name, _, rest = rest.partition("/")
+    if not rest:
+        return _checked(f"{owner}/{name}", None, None)
+    kind, _, rest = rest.partition("/")
+    revision, _, path = rest.partition("/")
+    if kind not in ("blob", "resolve", "tree") or not revision or (kind == "tree" and path):
+        raise BadInput("This is not the URL of a repository or of a file in it.", code="bad_source")
+    return _checked(f"{owner}/{name}", path or None, revision)
+
+
+def _checked(repo: str, path: str | None, revision: str | None) -> Source:
+    if not _REPO.match(repo) or ".." in repo or "--" in repo:
+        raise BadInput(f"{repo!r} is not a repository of the form owner/name.", code="bad_source")
+    if path is not None:
+        check_path(path)
+    return Source(repo, path, revision)
+
+
+def check_path(path: str) -> None:
+    """Raise ``BadInput`` unless the path is plain and relative and names a GGUF file."""
+    segments = path.split("/")
+    if len(path) > 1024 or not all(_SEGMENT.match(s) and s not in (".", "..") for s in segments):
+        raise BadInput("The file's name must be a plain relative path.", code="bad_file_name")
+    if not path.lower().endswith(".gguf"):
+        raise BadInput(f"{path!r} is not a GGUF file.", code="bad_file_name", hint="Muster serves models in GGUF form.")
+
+
+def parts_of(path: str) -> list[str]:
+    """Return all parts of a split model, in order, given any of them; for a single file only itself."""
+    match = _PART.match(path)
+    if not match:
+        return [path]
+    total = int(match["total"])
+    if not 1 <= int(match["number"]) <= total <= _MAX_PARTS:
+        raise BadInput(f"{path!r} is not a part of a split model that can exist.", code="bad_file_name")
+    return [f"{match['stem']}-{number:05d}-of-{total:05d}.gguf" for number in range(1, total + 1)]
+
+
+def only_choice(paths: Collection[str], *, repo: str) -> str:
+    """Return the one model among a repository's files, its first part if it is split.
+
+    Raises ``BadInput`` naming the choices if there are several, or saying that there is none.
+    """
+    firsts = sorted({parts_of(path)[0] for path in paths if _is_model(path)})
+    if len(firsts) == 1:
+        return firsts[0]
+    if not firsts:
+        raise BadInput(f"{repo} holds no GGUF file.", code="no_gguf_file", hint="Give a repository with GGUF files.")
+    raise BadInput(
+        f"{repo} holds {len(firsts)} models: say which file.",
+        code="file_needed",
+        hint=f"For example {repo}:{firsts[0]}",
+        details={"files": firsts[:50]},
+    )
+
+
+def _is_model(path: str) -> bool:
+    try:
+        check_path(path)
+        parts_of(path)
+    except BadInput:
+        return False
+    return not path.rpartition("/")[2].lower().startswith("mmproj")
+
+
+def quantization_of(path: str) -> str:
+    """Return the quantization that a file's name speaks of, e.g. ``Q4_K_M``; empty if none."""
+    stem = path.rpartition("/")[2].removesuffix(".gguf")
+    found = _QUANTIZATION.findall(stem)
+    return found[-1].upper() if found else ""
+
+
+def derived_id(repo: str, path: str) -> str:
+    """Return a model id for a file: the repository's name and the quantization, e.g. ``smollm2-135m-instruct:q4_1``."""
+    family = re.sub(r"[-_.]gguf$", "", repo.partition("/")[2].lower())
+    quantization = quantization_of(path).lower()
+    return f"{family}:{quantization}" if quantization else family
