@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Imports ansible-core, hence the licence of this file.
+"""Action `muster_node`: bring a node into a state. Documented in plugins/modules/muster_node.py."""
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.loader import action_loader
+
+MusterAction: Any = action_loader.get("muster_base", class_only=True)
+
+
+class ActionModule(MusterAction):
+    """Ask for a ticket, drain, resume, or wait until a node is ready."""
+
+    ARGUMENTS = {  # noqa: RUF012
+        "state": {"type": "str", "required": True, "choices": ["registered", "drained", "resumed", "ready"]},
+        "host_id": {"type": "str"},
+        "node_id": {"type": "str"},
+        "reason": {"type": "str", "default": "drained by a playbook"},
+        "force": {"type": "bool", "default": False},
+        "timeout_s": {"type": "int", "default": 300},
+    }
+
+    def act(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
+        """Bring the node into the state asked for."""
+        if args["state"] == "registered":
+            return self._registered(api, args)
+        if args["state"] == "ready":
+            return self._ready(api, args)
+        node = self.find_node(api, args)
+        if node is None and self._task.check_mode:
+            return {"changed": False, "msg": "there is no node yet"}
+        if node is None:
+            raise AnsibleActionFail(f"there is no node to be {args['state']}: {_sought(args)}")
+        return self._drained(api, node, args) if args["state"] == "drained" else self._resumed(api, node, args)
+
+    def _registered(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a ticket unless the identity that the host holds is the one the API knows."""
+        if not args["host_id"]:
+            raise AnsibleActionFail("host_id is needed to enrol a node")
+        known = api.get(f"/v0/hosts/{args['host_id']}")["node_id"]
+        if known and known == args["node_id"]:
+            return {"changed": False, "msg": f"registered as {known}", "node_id": known, "ticket": None}
+        result = self.would("ask for an enrolment ticket", known or "not registered", "a new registration")
+        if self._task.check_mode:
+            return result | {"ticket": None}
+        force = "?force=true" if known else ""
+        ticket = api.post(f"/v0/hosts/{args['host_id']}/enrolment{force}")["ticket"]
+        # The ticket is a secret until it is used; an error before this line stays readable.
+        return result | {"ticket": ticket, "_ansible_no_log": True}
+
+    def _drained(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+        path = f"/v0/nodes/{node['id']}"
+        if node["state"] == "drained":
+            return {"changed": False, "msg": f"{node['name']} is drained", "node_id": node["id"]}
+        result = self.would(f"drain {node['name']}", node["state"], "drained") | {"node_id": node["id"]}
+        if self._task.check_mode:
+            return result
+        api.post(f"{path}/drain", {"reason": args["reason"], "force": args["force"]})
+        # A node that is away serves nobody, so there is nothing to wait for.
+        if not self.poll(lambda: api.get(path)["state"] in ("drained", "offline"), args["timeout_s"]):
+            raise AnsibleActionFail(f"{node['name']} still has requests in flight after {args['timeout_s']} s")
+        return result
+
+    def _resumed(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+        path = f"/v0/nodes/{node['id']}"
+        if node["admission"] == "open":
+            return {"changed": False, "msg": f"{node['name']} is open", "node_id": node["id"]}
+        result = self.would(f"resume {node['name']}", node["admission"], "open") | {"node_id": node["id"]}
+        if not self._task.check_mode:
+            api.post(f"{path}/resume")
+        return result
+
+    def _ready(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
+        """Wait until the node has loaded what its manifest asks for."""
+        node = self.find_node(api, args)
+        if self._task.check_mode:
+            return {"changed": False, "msg": _describe(node) if node else "there is no node yet"}
+
+        def probe() -> bool:
+            nonlocal node
+            node = self.find_node(api, args)
+            return bool(node and (_is_ready(node) or _is_hopeless(node)))
+
+        self.poll(probe, args["timeout_s"])
+        if node is None:
+            raise AnsibleActionFail(f"no node has registered within {args['timeout_s']} s: {_sought(args)}")
+        if not _is_ready(node):
+            raise AnsibleActionFail(f"the node is not ready: {_describe(node)}")
+        return {"changed": False, "msg": _describe(node), "node_id": node["id"], "models": node["models"]}
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    """Online, or held by a drain with everything loaded."""
+    ready = node["ready_models"]
+    held = node["state"] == "drained" and ready["loaded"] >= ready["total"]
+    return (node["state"] == "online" or held) and node["applied_revision"] == node["manifest_revision"]
+
+
+def _is_hopeless(node: dict[str, Any]) -> bool:
+    """Everything the manifest asks for has come to an end, and nothing of it can be served."""
+    models = node["models"]
+    return bool(models) and all(model["state"] == "failed" for model in models)
+
+
+def _describe(node: dict[str, Any]) -> str:
+    """Say a node's state and its own error texts in one line."""
+    ready = node["ready_models"]
+    parts = [f"{node['name']} is {node['state']}, {ready['loaded']} of {ready['total']} models loaded"]
+    if node["admission"] == "pending":
+        parts.append("it waits for approval (`muster nodes approve`)")
+    parts += [
+        f"{model['id']} is {model['state']}" + (f": {model['error']}" if model["error"] else "")
+        for model in node["models"]
+        if model["state"] != "ready"
+    ]
+    return "; ".join(parts)
+
+
+def _sought(args: dict[str, Any]) -> str:
+    return f"node {args['node_id']}" if args["node_id"] else f"host {args['host_id']}"
