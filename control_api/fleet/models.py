@@ -122,6 +122,7 @@ class Node(ControlTable, table=True):
     inference_key_encrypted: str
     token_hash: str = Field(max_length=64, index=True)
     next_token_hash: str | None = Field(default=None, max_length=64, index=True)
+    token_issued_at: datetime = Field(default_factory=utcnow)
     version: str = Field(max_length=64)
     hardware: dict[str, Any] = Field(sa_type=sa.JSON)
     registered_at: datetime = Field(default_factory=utcnow)
@@ -129,6 +130,7 @@ class Node(ControlTable, table=True):
     manifest_revision: int = 1
     applied_revision: int = 0
     instance_id: str = Field(max_length=64)
+    previous_instance_id: str | None = Field(default=None, max_length=64, description="Its late reports are ignored.")
     heartbeat_seq: int = 0
     last_heartbeat_at: datetime = Field(default_factory=utcnow, index=True)
     was_online: bool = Field(default=False, description="This instance was online once, so it does not fall back to registering.")

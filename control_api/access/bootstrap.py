@@ -1,0 +1,72 @@
+"""First start: what must exist before the first request, made once and kept."""
+
+from datetime import timedelta
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access import repository
+from control_api.access.models import ApiKeyCreate, Scope
+from control_api.access.service import SETUP_SETTING, SETUP_TTL_S, api_key_row
+from control_api.access.tokens import Signer, new_signing_key
+from control_api.errors import StartupError
+from control_api.kit import revision
+from control_api.kit.clock import utcnow
+from control_api.kit.ids import new_id
+from control_api.kit.secretbox import SecretBox, new_token, token_hash
+
+STORE_ID_SETTING = "store_id"
+
+
+async def check_key(session: AsyncSession, box: SecretBox) -> None:
+    """Remember a check value of a key, or raise ``StartupError`` if the store was made with another key."""
+    name = f"key_check_{box.name}"
+    known = await repository.get_setting(session, name)
+    if known:
+        box.verify(known)
+    else:
+        await repository.put_setting(session, name, box.check_value())
+
+
+async def store_id(session: AsyncSession) -> str:
+    """Return the id of this store; nodes refuse manifests of another."""
+    known = await repository.get_setting(session, STORE_ID_SETTING)
+    if not known:
+        known = new_id()
+        await repository.put_setting(session, STORE_ID_SETTING, known)
+    return str(known)
+
+
+async def signer(session: AsyncSession, box: SecretBox) -> Signer:
+    """Return the pair that signs tokens; make it at the first start."""
+    key = await repository.newest_signing_key(session)
+    if not key:
+        key = new_signing_key(box)
+        session.add(key)
+        await session.flush()
+        await revision.bump(session, revision.ROUTES)
+    return Signer(key.kid, box.decrypt(key.private_encrypted), key.public_pem)
+
+
+async def bootstrap_key(session: AsyncSession, secret: str | None) -> None:
+    """Store ``MUSTER_BOOTSTRAP_API_KEY`` as an admin key, unless it is there already."""
+    if not secret:
+        return
+    if not secret.startswith("mk_") or len(secret) < 24:
+        raise StartupError(
+            "MUSTER_BOOTSTRAP_API_KEY must begin with 'mk_' and have at least 24 characters.",
+            code="weak_bootstrap_key",
+            hint="Make one with `muster keys secret --api-key`.",
+        )
+    if not await repository.find_api_key(session, token_hash(secret)):
+        session.add(api_key_row(secret, ApiKeyCreate(name="bootstrap", scopes=[Scope.ADMIN])))
+        await revision.bump(session, revision.ROUTES)
+
+
+async def setup_token(session: AsyncSession) -> str | None:
+    """Return a fresh one-time token for the first admin; None once there is a user."""
+    if await repository.count_users(session):
+        return None
+    token = new_token("setup")
+    expires_at = (utcnow() + timedelta(seconds=SETUP_TTL_S)).isoformat()
+    await repository.put_setting(session, SETUP_SETTING, {"hash": token_hash(token), "expires_at": expires_at})
+    return token

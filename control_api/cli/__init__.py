@@ -1,0 +1,47 @@
+"""The ``muster`` command. Thin: it parses, then calls the client or serves."""
+
+from typing import Annotated
+
+import typer
+
+from control_api import __version__
+from control_api.cli import fleet, jobs, keys, models, ops, serve
+
+app = typer.Typer(
+    name="muster",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Turn bare GPU hosts into one OpenAI-compatible endpoint.\n\n"
+    "First try: `muster up` in one terminal, then in another `muster hosts add NAME ADDRESS`, "
+    "`muster jobs run site.yml NAME --watch` and `muster models register smollm2:135m`.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"muster {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")] = False,
+) -> None:
+    """Hold the options that every command has."""
+
+
+app.command("up")(serve.up)
+app.command("doctor")(ops.doctor)
+app.add_typer(serve.app, name="serve")
+app.add_typer(fleet.hosts, name="hosts")
+app.add_typer(fleet.nodes, name="nodes")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.models, name="models")
+app.add_typer(models.tasks, name="tasks")
+app.add_typer(keys.app, name="keys")
+app.add_typer(ops.wheelhouse, name="wheelhouse")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,55 @@
+"""How commands reach the control API, and how they say that something went wrong."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from control_api.client import ApiError, Client
+from control_api.errors import MusterError
+from control_api.firststart import LOCAL_KEY_FILE
+from control_api.settings import Settings
+
+Url = Annotated[str, typer.Option("--url", envvar="MUSTER_API_URL", help="Control API; default: the one of this machine.", show_default=False)]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--api-key", envvar="MUSTER_API_KEY", help="API key; default: the one that `muster up` left for its own user.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def fail(message: str, hint: str | None = None, *, code: int = 1) -> typer.Exit:
+    """Print what went wrong and what to do; return the exit to raise."""
+    print(f"error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _local_key(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        hint = f"Set MUSTER_API_KEY, or run as the user of `muster up` ({path} is not readable)."
+        raise fail("No API key was given.", hint, code=2) from None
+
+
+def call[Answer](url: str, key: str, action: Callable[[Client], Awaitable[Answer]]) -> Answer:
+    """Run an action with a connected client. An error of the API ends the command with its message and exit code 1."""
+
+    async def run() -> Answer:
+        settings = Settings()
+        async with Client(url or settings.public_api_url, key or _local_key(settings.state_dir / LOCAL_KEY_FILE)) as client:
+            return await action(client)
+
+    try:
+        return asyncio.run(run())
+    except (ApiError, MusterError) as error:
+        raise fail(error.message, error.hint) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None

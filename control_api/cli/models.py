@@ -1,0 +1,147 @@
+"""``muster models`` and ``muster tasks``."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.output import print_json, print_table, size
+from control_api.client import Client
+from control_api.client.schemas import DistributeRequest, RegisterModelRequest, TaskOut, TaskStatus
+
+models = typer.Typer(no_args_is_help=True, help="Models: those we support, those registered, and where they are.")
+tasks = typer.Typer(no_args_is_help=True, help="Models on their way to nodes.")
+
+ModelId = Annotated[str, typer.Argument(help="Model id, e.g. gpt-oss:20b.")]
+POLL_S = 0.5
+
+
+@models.command("hub")
+def hub(url: Url = "", key: Key = "", as_json: Json = False) -> None:
+    """List the supported models and what became of each here."""
+    found = call(url, key, lambda client: client.models.hub())
+    if as_json:
+        return print_json(found)
+    print_table(
+        ["ID", "SIZE", "MEMORY", "STATE", "READY ON"],
+        [
+            (m.id, size(m.size_bytes), size(m.required_memory_bytes), m.lifecycle_status, sum(n.state == "ready" for n in m.nodes))
+            for m in found.models
+        ],
+        empty="The catalogue is empty.",
+    )
+
+
+@models.command("list")
+def list_models(url: Url = "", key: Key = "", as_json: Json = False) -> None:
+    """List registered models."""
+    found = call(url, key, lambda client: client.models.list())
+    if as_json:
+        return print_json(found)
+    print_table(
+        ["ID", "SIZE", "STATE", "READY NODES", "REPO"],
+        [(m.id, size(m.size_bytes), m.lifecycle_status, m.ready_nodes, f"{m.repo}@{m.revision[:8]}") for m in found],
+        empty="No models yet. Register one: muster models register smollm2:135m",
+    )
+
+
+@models.command("register")
+def register(
+    model: Annotated[str, typer.Argument(help="Catalogue id, or hub URL, or repo[:file].")],
+    as_id: Annotated[str | None, typer.Option("--id", help="The id that a model from the hub shall have.")] = None,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Register a model: metadata only, the nodes fetch the bytes."""
+    wanted = RegisterModelRequest(source=model, id=as_id) if "/" in model else RegisterModelRequest(model=model)
+    found = call(url, key, lambda client: client.models.register(wanted))
+    print(f"Registered {found.id} ({size(found.size_bytes)}). Follow it: muster tasks list")
+
+
+@models.command("delete")
+def delete(
+    model: ModelId, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, url: Url = "", key: Key = ""
+) -> None:
+    """Forget a model; the nodes delete its files."""
+    yes or typer.confirm(f"Delete model {model} from all nodes?", abort=True)
+    call(url, key, lambda client: client.models.delete(model))
+    print(f"Deleted {model}.")
+
+
+@models.command("push")
+def push(
+    model: ModelId,
+    nodes: Annotated[str, typer.Option(help="Names or ids, separated by commas; default: all nodes.")] = "",
+    redownload: Annotated[bool, typer.Option(help="Fetch it again where it is installed.")] = False,
+    retry_when_online: Annotated[bool, typer.Option(help="Offline nodes get it when they are back.")] = False,
+    wait: Annotated[bool, typer.Option(help="Show progress until every download has ended.")] = False,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Order a model onto nodes."""
+
+    async def action(client: Client) -> list[TaskOut]:
+        names = [name.strip() for name in nodes.split(",") if name.strip()]
+        ids = [(await client.nodes.get(name)).id for name in names]
+        wanted = DistributeRequest(
+            model=model,
+            target="specific" if ids else "all",
+            node_ids=ids,
+            if_installed="redownload" if redownload else "skip",
+            retry_when_online=retry_when_online,
+        )
+        ordered = await client.models.distribute(wanted)
+        for line in [*ordered.warnings, *(f"{skipped.node_id}: {skipped.reason}" for skipped in ordered.skipped)]:
+            print(f"warning: {line}")
+        return await _follow(client, ordered.task_ids) if wait else await client.tasks.list(ids=ordered.task_ids)
+
+    ended = call(url, key, action)
+    print_table(_COLUMNS, [_row(task) for task in ended], empty="Nothing to do.")
+    if failed := [task for task in ended if task.status is TaskStatus.FAILED]:
+        raise fail(f"{len(failed)} of {len(ended)} downloads failed: {failed[0].error}")
+
+
+async def _follow(client: Client, task_ids: list[str]) -> list[TaskOut]:
+    names = {node.id: node.name for node in await client.nodes.list()}
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
+    with Progress(*columns) as progress:
+        bars = {task_id: progress.add_task("", total=None) for task_id in task_ids}
+        while True:
+            found = await client.tasks.list(ids=task_ids) if task_ids else []
+            for task in found:
+                description = f"{names.get(task.node_id, task.node_id)} {task.status}"
+                progress.update(bars[task.id], description=description, completed=task.bytes_done, total=task.bytes_total or None)
+            if not any(task.status.is_open for task in found):
+                return found
+            await asyncio.sleep(POLL_S)
+
+
+_COLUMNS = ["TASK", "MODEL", "STATUS", "PROGRESS", "SPEED", "ERROR"]
+
+
+def _row(task: TaskOut) -> tuple[object, ...]:
+    speed = f"{size(task.speed_bps)}/s" if task.status is TaskStatus.IN_PROGRESS else ""
+    return task.id, task.model_id, task.status, f"{task.progress:.0%}", speed, task.error
+
+
+@tasks.command("list")
+def list_tasks(
+    status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """List downloads, newest first."""
+    found = call(url, key, lambda client: client.tasks.list(status=status))
+    if as_json:
+        return print_json(found)
+    print_table(_COLUMNS, [_row(task) for task in found], empty="No downloads yet.")
+
+
+@tasks.command("cancel")
+def cancel(task_id: Annotated[str, typer.Argument(help="Task id.")], url: Url = "", key: Key = "") -> None:
+    """Stop a download; what is there is kept for the next order."""
+    call(url, key, lambda client: client.tasks.cancel(task_id))
+    print(f"Cancelled {task_id}.")

@@ -1,0 +1,87 @@
+"""``muster up`` and ``muster serve``."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from control_api import logs
+from control_api.cli.connection import fail
+from control_api.errors import MusterError
+from control_api.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Run one process of the control plane; for several machines, on PostgreSQL.")
+
+
+def load_settings() -> Settings:
+    """Return the settings, or end the command naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "MUSTER_" + ".".join(map(str, first["loc"])).upper()
+        raise fail(f"{name}: {first['msg']}", "See docs/reference/settings.md.", code=2) from error
+
+
+def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None]) -> None:
+    logs.configure(settings, process)
+    try:
+        asyncio.run(coroutine)
+    except MusterError as error:
+        raise fail(error.message, error.hint) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def up(
+    local_node: Annotated[
+        bool, typer.Option("--local-node", help="Make this machine a host too, named 'local', without root or systemd.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: control API, worker, router, dashboard. For a first try or a small site."""
+    from control_api.up.supervise import supervise
+
+    settings = load_settings()
+    _run("up", settings, supervise(settings, lambda line: print(line, file=sys.stderr, flush=True), local_node=local_node))
+
+
+@app.command("api")
+def api(
+    with_worker: Annotated[bool, typer.Option("--with-worker", help="Run jobs in this process too.")] = False,
+    local_node: Annotated[bool, typer.Option("--local-node", hidden=True)] = False,
+) -> None:
+    """Run the control API. It migrates the store; the other processes wait for it."""
+    from control_api.serve import serve_api
+
+    settings = load_settings()
+    _run("api", settings, serve_api(settings, with_worker=with_worker, local_node=local_node))
+
+
+@app.command("router")
+def router() -> None:
+    """Run the OpenAI-compatible router."""
+    from control_api.serve import serve_router
+
+    settings = load_settings()
+    _run("router", settings, serve_router(settings))
+
+
+@app.command("worker")
+def worker() -> None:
+    """Run a worker: it claims jobs and starts a supervisor process for each."""
+    from control_api.serve import run_worker
+
+    settings = load_settings()
+    _run("worker", settings, run_worker(settings))
+
+
+@app.command("dashboard")
+def dashboard() -> None:
+    """Run the dashboard."""
+    from control_api.serve import serve_dashboard
+
+    settings = load_settings()
+    _run("dashboard", settings, serve_dashboard(settings))

@@ -1,0 +1,90 @@
+"""What a control API makes at its first start, and checks at every other."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access import bootstrap, repository
+from control_api.access.models import ApiKeyCreate, Scope
+from control_api.access.service import api_key_row
+from control_api.access.tokens import Signer
+from control_api.fleet.repository import hosts_by_reference
+from control_api.fleet.schemas import HostCreate
+from control_api.fleet.service import FleetService
+from control_api.keys import Keys, write_private
+from control_api.kit import revision
+from control_api.kit.database import Database
+from control_api.kit.secretbox import new_token, token_hash
+from control_api.settings import Settings
+
+log = structlog.get_logger()
+
+LOCAL_HOST = "local"
+LOCAL_KEY_FILE = "local_api_key"
+DASHBOARD_KEY_FILE = "dashboard_api_key"
+SETUP_LINK_FILE = "setup_link"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes this store this store."""
+
+    store_id: str
+    signer: Signer
+
+
+async def prepare(settings: Settings, database: Database, keys: Keys) -> Identity:
+    """Make or check keys, identity and the first credentials. Raises ``StartupError`` for a wrong key."""
+    async with database.control.write() as session:
+        await bootstrap.check_key(session, keys.routing)
+        await bootstrap.check_key(session, keys.credentials)
+        store_id = await bootstrap.store_id(session)
+        signer = await bootstrap.signer(session, keys.credentials)
+        given = settings.bootstrap_api_key
+        await bootstrap.bootstrap_key(session, given.get_secret_value() if given else None)
+        await _setup_link(session, settings)
+        if not settings.database_url:
+            await _key_file(session, settings.state_dir / LOCAL_KEY_FILE, "local operator", [Scope.ADMIN])
+            await _key_file(session, settings.state_dir / DASHBOARD_KEY_FILE, "dashboard", [Scope.READ])
+    return Identity(store_id, signer)
+
+
+async def _setup_link(session: AsyncSession, settings: Settings) -> None:
+    path = settings.state_dir / SETUP_LINK_FILE
+    token = await bootstrap.setup_token(session)
+    if token is None:
+        path.unlink(missing_ok=True)
+        return
+    link = f"{settings.public_dashboard_url}/setup?token={token}"
+    write_private(path, link + "\n")
+    log.info("setup.first_admin", link=link, valid_s=3600)
+
+
+async def _key_file(session: AsyncSession, path: Path, name: str, scopes: list[Scope]) -> None:
+    """Keep an API key in a file that only this user can read, so that processes on this machine need no set-up."""
+    known = path.read_text().strip() if path.exists() else ""
+    if known and await repository.find_api_key(session, token_hash(known)):
+        return
+    secret = new_token("mk")
+    session.add(api_key_row(secret, ApiKeyCreate(name=name, scopes=scopes)))
+    await session.flush()
+    await revision.bump(session, revision.ROUTES)
+    write_private(path, secret + "\n")
+
+
+async def local_host(settings: Settings, database: Database, fleet: FleetService) -> None:
+    """Make this machine a host, for ``muster up --local-node``: no root, no SSH, no systemd."""
+    async with database.control.write() as session:
+        if await hosts_by_reference(session, [LOCAL_HOST]):
+            return
+        variables = {
+            "muster_privileged": False,
+            "muster_state_dir": str(settings.state_dir),
+            "gpu_host_require_gpu": False,
+            "node_service_allow_cpu": True,
+            "node_service_manager": "process",
+        }
+        host = HostCreate(name=LOCAL_HOST, address="127.0.0.1", connection="local", become=False, variables=variables)
+        await fleet.store_host(session, host)

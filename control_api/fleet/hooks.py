@@ -1,0 +1,35 @@
+"""What the fleet tells the domains above it, in the same transaction. Wired in ``app.py``."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.fleet.models import Node
+from control_api.fleet.schemas import Heartbeat
+
+
+async def _nothing(*_: Any) -> None:
+    """Do nothing: nobody listens."""
+
+
+async def _none_last(*_: Any) -> list[str]:
+    return []
+
+
+def _accept(_: dict[str, Any]) -> None:
+    """Accept any variables."""
+
+
+@dataclass(frozen=True)
+class FleetHooks:
+    """Callables of higher domains. Each runs in the transaction of the change it is told of."""
+
+    validate_variables: Callable[[dict[str, Any]], None] = _accept
+    node_registered: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
+    heartbeat_applied: Callable[[AsyncSession, Node, Heartbeat], Awaitable[None]] = _nothing
+    node_came_online: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
+    node_removed: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
+    renew_fetches: Callable[[AsyncSession, str, list[str]], Awaitable[None]] = _nothing
+    is_last_ready: Callable[[AsyncSession, str], Awaitable[list[str]]] = _none_last

@@ -1,0 +1,191 @@
+"""Rules of nodes: registration, approval, drains, and every change of state."""
+
+import ipaddress
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access.principal import Principal
+from control_api.errors import BadInput, Conflict, NotFound, Unauthenticated
+from control_api.fleet import repository
+from control_api.fleet.hooks import FleetHooks
+from control_api.fleet.models import Admission, EnrolmentTicket, Host, Node, NodeHold, NodeState, NodeTransition
+from control_api.fleet.schemas import RegisterRequest
+from control_api.fleet.states import Facts, derive
+from control_api.kit import revision
+from control_api.kit.bus import publish
+from control_api.kit.clock import utcnow
+from control_api.kit.secretbox import SecretBox, new_token, token_hash
+from control_api.settings import Settings
+
+
+class NodeService:
+    """Manages nodes. Identity is the host of the ticket, never what a node says of itself."""
+
+    def __init__(self, settings: Settings, routing_box: SecretBox, hooks: FleetHooks) -> None:
+        self._settings = settings
+        self._box = routing_box
+        self.hooks = hooks
+
+    async def register(self, session: AsyncSession, ticket: str, wanted: RegisterRequest) -> tuple[Node, str]:
+        """Register a node with a one-use ticket and return it with its new token.
+
+        Raises ``Unauthenticated`` for a ticket that is unknown, used or expired, ``BadInput`` for a ``base_url`` that is not
+        the host's, ``Conflict`` if a node of another host has the name.
+        """
+        used = await repository.use_ticket(session, token_hash(ticket))
+        if not used:
+            raise Unauthenticated("The enrolment ticket is unknown, used or expired.", code="bad_ticket", hint="Run the playbook again.")
+        host = await repository.get_host(session, used.host_id) if used.host_id else None
+        self._check_base_url(host, str(wanted.base_url))
+        node = await self._node_for(session, used, host, wanted)
+        token = new_token("mn")
+        self._fill(node, wanted, token)
+        session.add(node)
+        await session.flush()
+        await self.hooks.node_registered(session, node)
+        await revision.bump(session, revision.ROUTES)
+        publish(session, "nodes", "node.registered", {"id": node.id, "name": node.name, "state": node.state})
+        return node, token
+
+    async def _node_for(self, session: AsyncSession, ticket: EnrolmentTicket, host: Host | None, wanted: RegisterRequest) -> Node:
+        if host and (existing := await repository.node_of_host(session, host.id)):
+            existing.admission = Admission.OPEN if existing.admission is Admission.PENDING else existing.admission
+            self._set_state(session, existing, NodeState.REGISTERING, "registered again")
+            return existing
+        name = host.name if host else wanted.name
+        if await repository.node_by_name(session, name):
+            raise Conflict(f"There is a node {name!r} already.", code="node_exists", hint="Delete it first, or choose another name.")
+        admission = Admission.OPEN if host else Admission.PENDING
+        state = NodeState.REGISTERING if host else NodeState.PENDING
+        tags = sorted({*(host.tags if host else []), *wanted.tags})
+        node = Node(host_id=ticket.host_id, name=name, admission=admission, state=state, tags=tags, **_PLACEHOLDERS)
+        session.add(NodeTransition(node_id=node.id, to_state=state, reason="registered"))
+        return node
+
+    def _fill(self, node: Node, wanted: RegisterRequest, token: str) -> None:
+        node.base_url = str(wanted.base_url).rstrip("/")
+        node.version = wanted.version
+        node.instance_id, node.heartbeat_seq, node.was_online, node.applied_revision = wanted.instance_id, 0, False, 0
+        node.inference_key_encrypted = self._box.encrypt(wanted.inference_key)
+        node.hardware = wanted.hardware.model_dump()
+        node.token_hash, node.next_token_hash, node.token_issued_at = token_hash(token), None, utcnow()
+        node.registered_at = node.last_heartbeat_at = utcnow()
+
+    def _check_base_url(self, host: Host | None, base_url: str) -> None:
+        named = base_url.split("://", 1)[1].split("/")[0].rsplit("@", 1)[-1].rsplit(":", 1)[0].strip("[]")
+        if host and named == host.address:
+            return
+        try:
+            address = ipaddress.ip_address(named)
+            if any(address in ipaddress.ip_network(n, strict=False) for n in self._settings.node_networks):
+                return
+        except ValueError:
+            pass  # a name: only the host's own address is accepted
+        raise BadInput(
+            f"base_url names {named!r}, which is neither the host's address nor in MUSTER_NODE_NETWORKS.",
+            code="base_url_not_allowed",
+            details={"host_address": host.address if host else None, "node_networks": self._settings.node_networks},
+        )
+
+    async def node(self, session: AsyncSession, node_id: str) -> Node:
+        """Return a node by id or name. Raises ``NotFound``."""
+        node = await repository.get_node(session, node_id) or await repository.node_by_name(session, node_id)
+        if not node:
+            raise NotFound(f"No node {node_id!r}.", code="unknown_node")
+        return node
+
+    async def approve(self, session: AsyncSession, node_id: str) -> Node:
+        """Let a pending node in. Approving one that is in already changes nothing."""
+        node = await self.node(session, node_id)
+        if node.admission is Admission.PENDING:
+            node.admission = Admission.OPEN
+            await self._changed(session, node, "approved")
+        return node
+
+    async def drain(self, session: AsyncSession, node_id: str, by: Principal, reason: str, *, force: bool) -> Node:
+        """Hold a node drained. Raises ``Conflict`` for the last ready node of a model, unless forced."""
+        node = await self.node(session, node_id)
+        by.check_host(node.host_id)
+        if node.admission is Admission.PENDING:
+            raise Conflict(f"Node {node.name!r} is not approved yet.", code="node_pending")
+        models = [] if force else await self.hooks.is_last_ready(session, node.id)
+        if models:
+            named = ", ".join(models[:5])
+            hint = "Make another node ready first, or use force."
+            raise Conflict(f"{node.name!r} is the last ready node of {named}.", code="last_ready_node", hint=hint, details=models)
+        await session.merge(NodeHold(node_id=node.id, holder=by.label, reason=reason, at=utcnow()))
+        if node.admission is not Admission.DRAINED:
+            node.admission = Admission.DRAINED
+            await self._changed(session, node, reason or f"drained by {by.label}")
+        return node
+
+    async def resume(self, session: AsyncSession, node_id: str, by: Principal, *, all_holds: bool) -> Node:
+        """Remove the caller's hold (or all); the node is open again when its last hold is gone."""
+        node = await self.node(session, node_id)
+        by.check_host(node.host_id)
+        held = (await repository.holds(session, [node.id]))[node.id]
+        for hold in held:
+            if all_holds or hold.holder == by.label:
+                await repository.delete_hold(session, node.id, hold.holder)
+        left = [h for h in held if not all_holds and h.holder != by.label]
+        if not left and node.admission is Admission.DRAINED:
+            node.admission = Admission.OPEN
+            await self._changed(session, node, f"resumed by {by.label}")
+        return node
+
+    async def release_holder(self, session: AsyncSession, holder: str) -> None:
+        """Remove every hold of somebody who is gone, e.g. a job that ended."""
+        for node_id in await repository.nodes_held_by(session, holder):
+            await repository.delete_hold(session, node_id, holder)
+            node = await self.node(session, node_id)
+            if not (await repository.holds(session, [node_id]))[node_id] and node.admission is Admission.DRAINED:
+                node.admission = Admission.OPEN
+                await self._changed(session, node, f"{holder} ended")
+
+    async def remove(self, session: AsyncSession, node: Node) -> None:
+        """Forget a node and everything it reported; its token is refused from now on."""
+        await self.hooks.node_removed(session, node)
+        await session.delete(node)
+        await revision.bump(session, revision.ROUTES)
+        publish(session, "nodes", "node.removed", {"id": node.id, "name": node.name})
+
+    async def _changed(self, session: AsyncSession, node: Node, reason: str) -> None:
+        node.manifest_revision += 1
+        in_flight = sum(m.in_flight for m in (await repository.node_models(session, [node.id]))[node.id])
+        silent = node.state is NodeState.OFFLINE
+        self._set_state(session, node, derive(facts_of(node, failed=0, in_flight=in_flight, silent=silent)), reason)
+        session.add(node)
+        await revision.bump(session, revision.ROUTES)
+
+    def _set_state(self, session: AsyncSession, node: Node, state: NodeState, reason: str) -> None:
+        set_state(session, node, state, reason)
+
+
+_PLACEHOLDERS = {"base_url": "", "version": "", "instance_id": "", "inference_key_encrypted": "", "token_hash": "", "hardware": {}}
+
+
+def facts_of(node: Node, *, failed: int, in_flight: int, silent: bool, all_required: bool = False) -> Facts:
+    """Return what a node's state follows from."""
+    return Facts(
+        admission=node.admission,
+        silent=silent,
+        applied=node.applied_revision > 0,
+        was_online=node.was_online,
+        loaded=node.ready_loaded,
+        failed=failed,
+        total=node.ready_total,
+        in_flight=in_flight,
+        all_required=all_required,
+    )
+
+
+def set_state(session: AsyncSession, node: Node, state: NodeState, reason: str) -> bool:
+    """Record a change of state: the row, one transition, one event. Tell whether anything changed."""
+    if node.state is state:
+        return False
+    session.add(NodeTransition(node_id=node.id, from_state=node.state, to_state=state, reason=reason[:256]))
+    data = {"id": node.id, "name": node.name, "from": node.state, "to": state, "reason": reason}
+    publish(session, "nodes", "node.state_changed", data)
+    node.state = state
+    node.was_online = node.was_online or state is NodeState.ONLINE
+    return True

@@ -1,0 +1,58 @@
+"""The two keys at rest: *routing* (routers read it too) and *credentials* (API and worker only).
+
+On SQLite they are made at first start and kept beside the databases, readable by the owner only. On PostgreSQL several
+machines must agree on them, so both have to be given.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from control_api.errors import StartupError
+from control_api.kit.secretbox import SecretBox
+from control_api.settings import Settings
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Both keys, as boxes that encrypt and decrypt."""
+
+    routing: SecretBox
+    credentials: SecretBox
+
+
+def load_keys(settings: Settings) -> Keys:
+    """Return the keys of these settings. Raises ``StartupError`` if they are missing or malformed."""
+    given = {"routing": settings.routing_key, "credentials": settings.credentials_key}
+    if all(given.values()):
+        values = {name: key.get_secret_value() for name, key in given.items() if key}
+    elif settings.database_url:
+        missing = " and ".join(f"MUSTER_{name.upper()}_KEY" for name, key in given.items() if not key)
+        raise StartupError(f"With PostgreSQL {missing} must be given.", code="keys_missing", hint="Make them with `muster keys secret`.")
+    else:
+        values = _kept(settings.state_dir / "keys.json")
+    return Keys(*(SecretBox(values[name], name=name) for name in ("routing", "credentials")))
+
+
+def _kept(path: Path) -> dict[str, str]:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", timeout=30):
+        if not path.exists():
+            new = {name: SecretBox.new_key() for name in ("routing", "credentials")}
+            write_private(path, json.dumps(new))
+        values: dict[str, str] = json.loads(path.read_text())
+        return values
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -1,0 +1,174 @@
+"""HTTP plumbing: sessions as dependencies, request ids, a body limit, and errors in one shape."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import structlog
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlmodel.ext.asyncio.session import AsyncSession
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from control_api.errors import BadInput, Conflict, Forbidden, MusterError, NotFound, Unauthenticated, Unavailable
+from control_api.kit.database import Database
+from control_api.kit.ids import new_id
+
+log = structlog.get_logger()
+
+_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
+
+
+async def _read(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).control.read() as session:
+        yield session
+
+
+async def _write(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).control.write() as session:
+        yield session
+
+
+async def _telemetry_read(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).telemetry.read() as session:
+        yield session
+
+
+async def _telemetry_write(request: Request) -> AsyncIterator[AsyncSession]:
+    async with _database(request).telemetry.write() as session:
+        yield session
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.state.database
+    return database
+
+
+# Function scope: the transaction is committed before the answer leaves.
+ReadSession = Annotated[AsyncSession, Depends(_read, scope="function")]
+WriteSession = Annotated[AsyncSession, Depends(_write, scope="function")]
+TelemetryRead = Annotated[AsyncSession, Depends(_telemetry_read, scope="function")]
+TelemetryWrite = Annotated[AsyncSession, Depends(_telemetry_write, scope="function")]
+
+
+class RequestContext:
+    """Gives each request an id, puts it in logs and the answer, and refuses bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, *, body_limit_bytes: int) -> None:
+        self._app = app
+        self._body_limit_bytes = body_limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        request_id = given.decode() if _REQUEST_ID.match(given) else new_id()
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._body_limit_bytes:
+            await self._refuse(request_id)(scope, receive, send)
+            return
+        try:
+            await self._app(scope, self._limited(receive), _with_header(send, request_id))
+        except _BodyTooLarge:
+            await self._refuse(request_id)(scope, receive, send)
+        finally:
+            structlog.contextvars.unbind_contextvars("request_id")
+
+    def _limited(self, receive: Receive) -> Receive:
+        seen_bytes = 0
+
+        async def limited() -> Message:
+            nonlocal seen_bytes
+            message = await receive()
+            seen_bytes += len(message.get("body", b""))
+            if seen_bytes > self._body_limit_bytes:
+                raise _BodyTooLarge
+            return message
+
+        return limited
+
+    def _refuse(self, request_id: str) -> JSONResponse:
+        message = f"The body is larger than {self._body_limit_bytes} bytes."
+        return JSONResponse(_problem("request_too_large", message, request_id), 413, {"x-request-id": request_id})
+
+
+class _BodyTooLarge(Exception):
+    """A body without a content-length grew past the limit."""
+
+
+def _with_header(send: Send, request_id: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id.encode())]}
+        await send(message)
+
+    return sending
+
+
+def _problem(code: str, message: str, request_id: str, hint: str | None = None, details: Any = None) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "hint": hint, "request_id": request_id, "details": details}}
+
+
+def _render(request: Request, error: MusterError) -> JSONResponse:
+    request_id = getattr(request.state, "request_id", "")
+    body = _problem(error.code, error.message, request_id, error.hint, error.details)
+    return JSONResponse(body, error.status, error.headers)
+
+
+async def _muster_error(request: Request, error: MusterError) -> JSONResponse:
+    return _render(request, error)
+
+
+async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
+    fields = [{"field": ".".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    named = "; ".join(f"{f['field']}: {f['message']}" for f in fields[:3])
+    return _render(request, BadInput(f"The request is not valid: {named}", details=fields))
+
+
+async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    kinds: dict[int, type[MusterError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 503: Unavailable}
+    message = f"No such path: {request.url.path}" if error.status_code == 404 else str(error.detail)
+    rendered = kinds.get(error.status_code, MusterError)(message, headers=dict(error.headers or {}))
+    if error.status_code not in kinds:
+        rendered.code = "method_not_allowed" if error.status_code == 405 else "http_error"
+    response = _render(request, rendered)
+    response.status_code = error.status_code
+    return response
+
+
+async def _integrity_error(request: Request, error: IntegrityError) -> JSONResponse:
+    log.info("http.conflict", error=str(error.orig))
+    return _render(request, Conflict("Something with this name or reference exists already, or is still in use."))
+
+
+async def _store_error(request: Request, error: OperationalError) -> JSONResponse:
+    log.error("http.store_unavailable", error=str(error.orig))
+    hint = "Try again; see /readyz."
+    return _render(request, Unavailable("The store does not answer.", code="store_unavailable", hint=hint, headers={"retry-after": "1"}))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("http.unexpected", path=request.url.path, exc_info=error)
+    return _render(request, MusterError("Something unexpected went wrong; the log has the details under this request_id."))
+
+
+def install(app: FastAPI, *, body_limit_bytes: int) -> None:
+    """Add the request context and the error handlers to an app."""
+    app.add_middleware(RequestContext, body_limit_bytes=body_limit_bytes)
+    handlers: dict[type[Exception], Any] = {
+        MusterError: _muster_error,
+        RequestValidationError: _validation_error,
+        HTTPException: _http_error,
+        IntegrityError: _integrity_error,
+        OperationalError: _store_error,
+        Exception: _unexpected,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)

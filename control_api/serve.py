@@ -1,0 +1,84 @@
+"""The processes of the control plane: what each ``muster serve …`` runs."""
+
+import uvicorn
+
+from control_api import firststart
+from control_api.app import create_app
+from control_api.automation.worker import serve_worker
+from control_api.keys import load_keys
+from control_api.kit.database import Database
+from control_api.migrations import runner
+from control_api.router.repository import StoreSource
+from control_api.router.serve import serve
+from control_api.router.settings import RouterSettings
+from control_api.settings import Settings
+
+SHUTDOWN_S = 10
+
+
+def uvicorn_config(app: object, host: str, port: int) -> uvicorn.Config:
+    """Return how we serve an ASGI app: no access log, a bounded shutdown, logs as configured by us."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        host=host,
+        port=port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ws_max_size=1 << 16,
+    )
+
+
+async def serve_api(settings: Settings, *, with_worker: bool, local_node: bool) -> None:
+    """Serve the control API; migrate the store first."""
+    await runner.upgrade(settings)
+    app = create_app(settings, with_worker=with_worker, local_node=local_node)
+    await uvicorn.Server(uvicorn_config(app, settings.api_host, settings.api_port)).serve()
+
+
+async def serve_router(settings: Settings) -> None:
+    """Serve the router from the route table in the store."""
+    await runner.wait_until_current(settings)
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    try:
+        await serve(router_settings(settings), StoreSource(database.control, load_keys(settings).routing))
+    finally:
+        await database.close()
+
+
+def router_settings(settings: Settings) -> RouterSettings:
+    """Return the router's part of the settings."""
+    return RouterSettings(
+        host=settings.router_host,
+        port=settings.router_port,
+        body_limit_bytes=settings.router_body_limit_bytes,
+        queue_size=settings.router_queue_size,
+        queue_deadline_s=settings.router_queue_deadline_s,
+        connect_timeout_s=settings.router_connect_timeout_s,
+        first_byte_timeout_s=settings.router_first_byte_timeout_s,
+        poll_interval_s=settings.router_poll_interval_s,
+    )
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run a worker beside any number of others."""
+    await runner.wait_until_current(settings)
+    await serve_worker(settings)
+
+
+async def serve_dashboard(settings: Settings) -> None:
+    """Serve the dashboard; it knows nothing but the API and the router."""
+    from dashboards.app import serve as serve_panel
+    from dashboards.settings import DashboardSettings
+
+    wanted = DashboardSettings(
+        host=settings.dashboard_host,
+        port=settings.dashboard_port,
+        api_url=settings.public_api_url,
+        router_url=settings.public_router_url,
+        public_url=settings.dashboard_url,
+        secure_cookies=settings.dashboard_secure_cookies,
+        service_token_file=settings.state_dir / firststart.DASHBOARD_KEY_FILE,
+    )
+    await serve_panel(wanted)

@@ -1,0 +1,1 @@
+"""``muster up``: everything on one machine, as processes that are kept running."""
