@@ -1,0 +1,143 @@
+"""Collects the wheels of one target and packs them."""
+
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from zipfile import ZipFile
+
+from packaging.utils import parse_wheel_filename
+
+from control_api.errors import BadInput, Unavailable
+from control_api.wheelhouse.manifest import Bundle, sha256_of
+from control_api.wheelhouse.target import locked, platforms, wheel_tags
+
+COMMAND_TIMEOUT_S = 900
+
+Report = Callable[[str], None]
+
+
+class Builder:
+    """Makes bundles in a scratch directory on the wheelhouse's file system."""
+
+    def __init__(
+        self, scratch: Path, directory: Path, project_dir: Path, engine_wheels: Sequence[Path], report: Report
+    ) -> None:
+        self._scratch = scratch
+        self._directory = directory
+        self._project_dir = project_dir
+        self._engine_wheels = engine_wheels
+        self._report = report
+        self._uv = _find_uv()
+
+    def node_wheel(self) -> Path:
+        """Build the wheel of the node service."""
+        self._report("building the muster-node wheel")
+        out_dir = self._scratch / "node"
+        source = str(self._project_dir / "node_service")
+        _run([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], "building muster-node")
+        return next(out_dir.glob("*.whl"))
+
+    def bundle(self, node_wheel: Path, python: str, arch: str) -> Bundle:
+        """Download what one target needs and pack it."""
+        self._report(f"collecting wheels for Python {python} on {arch}")
+        content = self._scratch / f"{python}-{arch}"
+        wheels = content / "wheels"
+        wheels.mkdir(parents=True)
+        own = [node_wheel, *self._fitting_engine_wheels(python, arch)]
+        replaced = {parse_wheel_filename(wheel.name)[0] for wheel in own}
+        node_lock, control_lock = (self._project_dir / "requirements" / name for name in ("node.txt", "control.txt"))
+        needed = [block for name, block in locked(node_lock, python, arch) if name not in replaced]
+        self._download([*needed, _locked_uv(control_lock, python, arch)], wheels, python, arch)
+        _extract_uv(wheels, content / "bin" / "uv")
+        for wheel in own:
+            shutil.copy(wheel, wheels)
+        requirements = [*needed, *(_requirement(wheel) for wheel in own)]
+        (content / "requirements.txt").write_text("\n".join(requirements) + "\n")
+        return self._pack(content, python, arch)
+
+    def _fitting_engine_wheels(self, python: str, arch: str) -> list[Path]:
+        tags = set(wheel_tags(python, arch))
+        return [wheel for wheel in self._engine_wheels if tags & parse_wheel_filename(wheel.name)[3]]
+
+    def _download(self, requirements: Sequence[str], wheels: Path, python: str, arch: str) -> None:
+        """Let pip choose the files for the target and check their hashes; uv has no such command."""
+        listing = wheels.parent / "download.txt"
+        listing.write_text("\n".join(requirements) + "\n")
+        wanted = [argument for platform in platforms(arch) for argument in ("--platform", platform)]
+        _run(
+            [
+                self._uv, "tool", "run", "--quiet", "--python", sys.executable, "pip", "download", "--quiet",
+                "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+                "--implementation", "cp", "--python-version", python, *wanted,
+                "--requirement", str(listing), "--dest", str(wheels),
+            ],
+            f"downloading wheels for Python {python} on {arch}",
+        )  # fmt: skip
+        listing.unlink()
+
+    def _pack(self, content: Path, python: str, arch: str) -> Bundle:
+        """Make the archive; the same content gives the same bytes, hence the same release on the hosts."""
+        members = sorted(path.relative_to(content) for path in content.rglob("*") if path.is_file())
+        sums = "".join(f"{sha256_of(content / member)}  {member}\n" for member in members)
+        (content / "SHA256SUMS").write_text(sums)
+        archive = self._scratch / f"{python}-{arch}.tar"
+        with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for member in [*members, Path("SHA256SUMS")]:
+                tar.add(content / member, arcname=str(member), filter=_anonymous)
+        digest = sha256_of(archive)
+        name = f"muster-node-cp{python.replace('.', '')}-{arch}-{digest[:12]}.tar"
+        size_bytes = archive.stat().st_size
+        archive.replace(self._directory / name)
+        self._report(f"packed {name} ({size_bytes / 1e6:.0f} MB)")
+        wheels = tuple(member.name for member in members if member.suffix == ".whl")
+        return Bundle(python, arch, name, digest, size_bytes, wheels)
+
+
+def _locked_uv(lock: Path, python: str, arch: str) -> str:
+    try:
+        return dict(locked(lock, python, arch))["uv"]
+    except KeyError as error:
+        raise BadInput(f"{lock} does not lock uv, which installs the wheels on a host") from error
+
+
+def _requirement(wheel: Path) -> str:
+    name, version, _, _ = parse_wheel_filename(wheel.name)
+    return f"{name}=={version} --hash=sha256:{sha256_of(wheel)}"
+
+
+def _extract_uv(wheels: Path, target: Path) -> None:
+    """Take the binary out of uv's wheel, which the host does not install."""
+    wheel = next(wheels.glob("uv-*.whl"))
+    target.parent.mkdir()
+    with ZipFile(wheel) as archive:
+        member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
+        target.write_bytes(archive.read(member))
+    target.chmod(0o755)
+    wheel.unlink()
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.mtime = member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o755 if member.mode & 0o100 else 0o644
+    return member
+
+
+def _find_uv() -> str:
+    beside = Path(sys.executable).with_name("uv")
+    uv = str(beside) if beside.exists() else shutil.which("uv")
+    if not uv:
+        raise Unavailable("uv is not installed", hint="see https://docs.astral.sh/uv, or: pip install uv")
+    return uv
+
+
+def _run(command: Sequence[str], what: str) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{what} took longer than {COMMAND_TIMEOUT_S} s") from error
+    if done.returncode:
+        raise Unavailable(f"{what} failed", details={"output": done.stderr[-4000:]}, hint=done.stderr.strip()[-400:])
