@@ -1,10 +1,11 @@
 """Hosts and nodes."""
 
 from collections.abc import Sequence
+from typing import Literal
 from urllib.parse import quote
 
 from control_api.client.http import Http
-from control_api.client.schemas import CredentialOut, HostCreate, HostOut, HostPatch, NodeOut
+from control_api.client.schemas import CredentialOut, HostCreate, HostOut, HostPatch, NodeOut, Page
 
 
 class Hosts:
@@ -34,6 +35,16 @@ class Hosts:
         """Forget a host."""
         await self._http.send("DELETE", f"/v0/hosts/{quote(host_id)}")
 
+    async def import_static(self, content: str, kind: Literal["yaml", "ini"]) -> Sequence[HostOut]:
+        """Add the hosts of a static Ansible inventory: all of them or none."""
+        page = await self._http.post(Page[HostOut], "/v0/hosts/import", {"content": content, "format": kind})
+        return page.items
+
+    async def put_host_key(self, host_id: str, key: str | None) -> HostOut:
+        """Pin an SSH host key (``type base64``), or None: whatever the next contact presents."""
+        response = await self._http.send("PUT", f"/v0/hosts/{quote(host_id)}/host-key", json={"key": key})
+        return HostOut.model_validate_json(response.content)
+
 
 class Credentials:
     """``/v0/credentials``: what hosts may name to be reached, without the secrets."""
@@ -44,6 +55,11 @@ class Credentials:
     async def list(self) -> list[CredentialOut]:
         """Return all credentials."""
         return [credential async for credential in self._http.items(CredentialOut, "/v0/credentials")]
+
+    async def create(self, name: str, ssh_private_key: str | None, become_password: str | None) -> CredentialOut:
+        """Store an SSH key, a become password, or both."""
+        body = {"name": name, "ssh_private_key": ssh_private_key, "become_password": become_password}
+        return await self._http.post(CredentialOut, "/v0/credentials", body)
 
 
 class Nodes:
@@ -68,9 +84,9 @@ class Nodes:
         """Hold a node back from new work. ``force``: also the last ready node of a model."""
         return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/drain", {"reason": reason, "force": force})
 
-    async def resume(self, node_id: str) -> NodeOut:
-        """Remove one's own hold."""
-        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/resume")
+    async def resume(self, node_id: str, *, all_holds: bool = False) -> NodeOut:
+        """Remove one's own hold; ``all_holds``: everybody's."""
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/resume", all_holds=all_holds or None)
 
     async def patch(self, node_id: str, *, tags: Sequence[str]) -> NodeOut:
         """Replace a node's tags."""

@@ -1,13 +1,13 @@
 """Jobs and their live output."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from urllib.parse import quote
 
 from control_api.client import live
 from control_api.client.http import PAGE_SIZE, Http
-from control_api.client.schemas import JobCreate, JobEventOut, JobOut, Page
+from control_api.client.schemas import JobCreate, JobEventOut, JobEventsOut, JobOut, Page
 
 # The end of a job is asked for at least this often, whatever the live connection says.
 CHECK_EVERY_S = 3.0
@@ -43,36 +43,28 @@ class Jobs:
         """Queue a finished job again; return the new one."""
         return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id)}/retry")
 
-    async def events(self, job_id: str, *, after: int = 0, limit: int = PAGE_SIZE) -> Sequence[JobEventOut]:
+    async def events(self, job_id: str, *, after: int = 0, limit: int = PAGE_SIZE) -> JobEventsOut:
         """Return up to ``limit`` stored events that follow the event ``after``, oldest first."""
-        page = await self._http.get(Page[JobEventOut], f"/v0/jobs/{quote(job_id)}/events", after=after, limit=limit)
-        return page.items
+        return await self._http.get(JobEventsOut, f"/v0/jobs/{quote(job_id)}/events", after=after, limit=limit)
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncGenerator[JobEventOut]:
         """Yield the events of a job as they happen, and end when the job has ended and all of them were seen.
 
         The live connection only says that there is something to read; events are read from the list, so that a lost
-        connection loses none.
+        connection loses none, and without one they only come later.
         """
         async with aclosing(self._turns(job_id)) as turns:
             async for _ in turns:
-                # Read before the events: once it says that the job has ended, the list that follows is complete.
-                ended = (await self.get(job_id)).status.is_final
-                async with aclosing(self._stored(job_id, after)) as events:
-                    async for event in events:
-                        after = event.id
+                page = await self.events(job_id, after=after)
+                for event in page.items:
+                    yield event
+                while page.next_cursor:
+                    page = await self.events(job_id, after=page.last_id)
+                    for event in page.items:
                         yield event
-                if ended:
+                after = page.last_id
+                if page.final:
                     return
-
-    async def _stored(self, job_id: str, after: int) -> AsyncGenerator[JobEventOut]:
-        while True:
-            events = await self.events(job_id, after=after)
-            for event in events:
-                after = event.id
-                yield event
-            if len(events) < PAGE_SIZE:
-                return
 
     async def _turns(self, job_id: str) -> AsyncGenerator[None]:
         """Yield when there may be something new: at once, at each live event, and every few seconds anyway."""

@@ -7,7 +7,7 @@ from control_api.client.http import Http
 from control_api.client.schemas import (
     DistributeOut,
     DistributeRequest,
-    Hub,
+    HubOut,
     ModelOut,
     PullRequest,
     RegisterModelRequest,
@@ -21,9 +21,9 @@ class Models:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def hub(self) -> Hub:
+    async def hub(self) -> HubOut:
         """Return the supported models with where each of them is."""
-        return await self._http.get(Hub, "/v0/models/hub")
+        return await self._http.get(HubOut, "/v0/models/hub")
 
     async def list(self) -> list[ModelOut]:
         """Return the registered models."""
