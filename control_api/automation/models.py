@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AwareDatetime, StringConstraints
+from pydantic import Field as PydanticField
 from sqlmodel import Field
 
 from control_api.kit.clock import utcnow
@@ -112,7 +113,7 @@ class JobCreate(Wire):
 
     playbook: LineStr
     hosts: Annotated[list[LineStr], MaxLen(10_000)]
-    extra_vars: dict[str, Any] = {}
+    extra_vars: dict[str, Any] = PydanticField(default_factory=dict)
     check: bool = False
     external: bool = False
     priority: Annotated[int, Ge(-100), Le(100)] = 0
@@ -206,12 +207,12 @@ class ExternalEnd(Wire):
     """How an external run ended. ``events``: how many it sent in all."""
 
     rc: int
-    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0)]]] = {}
+    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0)]]] = PydanticField(default_factory=dict)
     events: Annotated[int, Ge(0)]
 
 
 class JobEventsIn(Wire):
     """``POST /v0/jobs/{id}/events``. Each call renews the lease of the run, so an empty one is a sign of life."""
 
-    events: Annotated[list[JobEventIn], MaxLen(500)] = []
+    events: Annotated[list[JobEventIn], MaxLen(500)] = PydanticField(default_factory=list)
     end: ExternalEnd | None = None

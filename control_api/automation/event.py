@@ -1,0 +1,154 @@
+"""Events of a run: from what ansible-runner hands over to a row of the store, cleaned of secrets and of what no store takes."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from control_api.kit.clock import utcnow
+
+MAX_TEXT_BYTES = 64 << 10
+HIDDEN = "********"
+
+# What the columns of job_event hold.
+_LIMITS = {"event": 64, "host": 256, "play": 512, "role": 256, "task": 512}
+_USERINFO = re.compile(r"(?<=://)[^\s/@:'\"]*:[^\s/@'\"]+(?=@)")
+_STATUS = {
+    "runner_on_failed": "failed",
+    "runner_item_on_failed": "failed",
+    "runner_on_skipped": "skipped",
+    "runner_item_on_skipped": "skipped",
+    "runner_on_unreachable": "unreachable",
+    "runner_on_async_failed": "failed",
+}
+_RECAP = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable", "skipped": "skipped"}
+
+
+def clean(text: str, max_bytes: int) -> str:
+    """Return text that a database takes: no NUL, no lone surrogates, at most ``max_bytes`` and a mark where it was cut."""
+    encoded = text.replace("\0", "").encode("utf-8", "replace")
+    if len(encoded) <= max_bytes:
+        return encoded.decode()
+    return encoded[:max_bytes].decode("utf-8", "ignore") + f"\n… {len(encoded) - max_bytes} bytes cut"
+
+
+class Redactor:
+    """Hides registered secrets, also as they look inside JSON, and passwords in URLs."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets if secret.strip() for form in _forms(secret)}
+        self._secrets = (
+            re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
+        )
+
+    def __call__(self, text: str) -> str:
+        """Return the text without secrets."""
+        if self._secrets:
+            text = self._secrets.sub(HIDDEN, text)
+        return _USERINFO.sub(HIDDEN, text)
+
+
+def _forms(secret: str) -> set[str]:
+    """A secret of several lines, such as a private key, is one in each of its lines that is long enough to be told apart."""
+    lines = {line.strip() for line in secret.splitlines() if len(line.strip()) >= 16 and not line.startswith("-----")}
+    whole = {secret, secret.strip()}
+    return whole | lines | {json.dumps(text)[1:-1] for text in whole}
+
+
+@dataclass
+class RunLog:
+    """Turns the events of one attempt into rows and remembers what its result depends on.
+
+    Attributes
+    ----------
+    made: how many events the attempt had, also those that got lost on the way; the store says how many arrived.
+    recap: per host the counts of its tasks, known when the run is over.
+    errors: per host the first message of what went wrong on it.
+    """
+
+    job_id: str
+    attempt: int
+    redact: Redactor
+    made: int = 0
+    recap: dict[str, dict[str, int]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    last_error: str | None = None
+    _highest: int = 0
+    _seen: int = 0
+
+    def lost(self) -> None:
+        """Count an event that could not be read."""
+        self.made += 1
+
+    @property
+    def expected(self) -> int:
+        """How many events should be stored: those made, and those that ansible-runner numbered but never handed over."""
+        return self.made + max(0, self._highest - self._seen)
+
+    def note(self, text: str, *, host: str | None = None, status: str | None = None) -> dict[str, Any]:
+        """Return the row of something that the supervisor itself has to say."""
+        return self._row({"event": "supervisor", "at": utcnow(), "host": host, "status": status, "stdout": text})
+
+    def row(self, raw: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the row of an event of ansible-runner; None for one that says nothing."""
+        self._seen += 1
+        self._highest = max(self._highest, int(raw.get("counter", 0)))
+        name, data = str(raw.get("event", "")), raw.get("event_data") or {}
+        if not data and not raw.get("stdout"):
+            return None
+        if name == "playbook_on_stats":
+            self.recap = _recap(data)
+        status = _status(name, data)
+        self._remember(name, status, data, raw)
+        return self._row(
+            {
+                "event": name,
+                "at": _time(raw.get("created")),
+                "host": data.get("host"),
+                "play": data.get("play"),
+                "role": data.get("role"),
+                "task": data.get("task"),
+                "status": status,
+                "duration_s": data.get("duration"),
+                "stdout": str(raw.get("stdout") or ""),
+                "diff": str(raw.get("stdout") or "").strip() or None if name == "runner_on_file_diff" else None,
+            }
+        )
+
+    def _row(self, values: dict[str, Any]) -> dict[str, Any]:
+        self.made += 1
+        for name, value in values.items():
+            if isinstance(value, str):
+                text = clean(self.redact(value), MAX_TEXT_BYTES)
+                values[name] = text[: _LIMITS[name]] if name in _LIMITS else text
+        missing = dict.fromkeys(("play", "role", "task", "duration_s", "diff"))
+        return {**missing, **values, "job_id": self.job_id, "attempt": self.attempt, "counter": self.made}
+
+    def _remember(self, name: str, status: str | None, data: dict[str, Any], raw: dict[str, Any]) -> None:
+        if status in ("failed", "unreachable") and not data.get("ignore_errors") and data.get("host"):
+            result = data.get("res") or {}
+            message = clean(self.redact(str(result.get("msg") or result.get("censored") or "failed")), 400)
+            self.errors.setdefault(data["host"], f"{status} in task '{data.get('task', '')}': {' '.join(message.split())}")
+        if name in ("error", "warning", "verbose") and "ERROR" in str(raw.get("stdout")):
+            self.last_error = " ".join(clean(self.redact(str(raw["stdout"])), 800).split())
+
+
+def _status(name: str, data: dict[str, Any]) -> str | None:
+    if name in ("runner_on_ok", "runner_item_on_ok", "runner_on_async_ok"):
+        return "changed" if (data.get("res") or {}).get("changed") else "ok"
+    return _STATUS.get(name)
+
+
+def _recap(data: dict[str, Any]) -> dict[str, dict[str, int]]:
+    hosts = {host for kind in ("processed", *_RECAP) for host in data.get(kind) or {}}
+    return {host: {ours: int((data.get(kind) or {}).get(host, 0)) for kind, ours in _RECAP.items()} for host in sorted(hosts)}
+
+
+def _time(created: Any) -> datetime:
+    try:
+        at = datetime.fromisoformat(str(created))
+    except ValueError:
+        return utcnow()
+    return at if at.tzinfo else utcnow()

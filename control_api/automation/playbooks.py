@@ -1,0 +1,68 @@
+"""The playbooks that may be started through the API: a fixed list, and what each means for its hosts."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from control_api.automation.variables import VariableRules
+from control_api.errors import NotFound
+from control_api.fleet.models import HostState
+
+
+@dataclass(frozen=True)
+class Playbook:
+    """A playbook that may be started.
+
+    Parameters
+    ----------
+    locks_hosts: no other locking playbook runs on its hosts meanwhile.
+    leaves: the state that a host is in when it went well; None: the playbook says nothing about that.
+    """
+
+    name: str
+    locks_hosts: bool = True
+    leaves: HostState | None = None
+
+
+KNOWN = (
+    Playbook("site.yml", leaves=HostState.PROVISIONED),
+    Playbook("provision.yml", leaves=HostState.PROVISIONED),
+    Playbook("deploy_node.yml", leaves=HostState.PROVISIONED),
+    Playbook("upgrade.yml", leaves=HostState.PROVISIONED),
+    Playbook("repair.yml", leaves=HostState.PROVISIONED),
+    Playbook("decommission.yml", leaves=HostState.DECOMMISSIONED),
+    Playbook("distribute_models.yml", locks_hosts=False),
+    Playbook("verify.yml", locks_hosts=False),
+    Playbook("drain.yml", locks_hosts=False),
+    Playbook("resume.yml", locks_hosts=False),
+)
+
+
+class PlaybookCatalogue:
+    """Those known playbooks that the project really has, and the variables that may be given to them.
+
+    Parameters
+    ----------
+    project_dir: where ``playbooks/`` is.
+    known: the fixed list.
+    """
+
+    def __init__(self, project_dir: Path, known: Iterable[Playbook] = KNOWN) -> None:
+        directory = project_dir / "playbooks"
+        self._playbooks = {playbook.name: playbook for playbook in known if (directory / playbook.name).is_file()}
+        self.variables = VariableRules.load(project_dir)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the playbooks that may be started."""
+        return sorted(self._playbooks)
+
+    def find(self, name: str) -> Playbook | None:
+        """Return a playbook, or None."""
+        return self._playbooks.get(name)
+
+    def get(self, name: str) -> Playbook:
+        """Return a playbook. Raises ``NotFound`` naming those that exist."""
+        if not (playbook := self.find(name)):
+            raise NotFound(f"No playbook {name!r}.", code="unknown_playbook", hint=f"Known: {', '.join(self.names) or 'none'}.")
+        return playbook
