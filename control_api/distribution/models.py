@@ -2,15 +2,19 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
+from annotated_types import Ge, MaxLen
+from pydantic import model_validator
 from sqlmodel import Field
 
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
 from control_api.kit.wire import IdStr, ModelIdStr, Out, Sha256Str, Wire
+
+NodeIds = Annotated[list[IdStr], MaxLen(1000)]
 
 
 class TaskStatus(StrEnum):
@@ -33,7 +37,7 @@ OPEN_STATUSES = (TaskStatus.PENDING, TaskStatus.WAITING_FOR_NODE, TaskStatus.IN_
 
 
 class Assignment(ControlTable, table=True):
-    """A model that shall be on a node. ``generation`` counts how often it was ordered."""
+    """A model that shall be on a node. ``generation`` counts how often it was ordered; 0: placed, but never sent."""
 
     __tablename__ = "assignment"
     __table_args__ = (sa.UniqueConstraint("node_id", "model_id"),)
@@ -41,11 +45,16 @@ class Assignment(ControlTable, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
     model_id: str = Field(foreign_key="model.id", ondelete="CASCADE", index=True, max_length=128)
-    generation: int = 1
+    generation: int = 0
     residency: str = Field(default="resident", max_length=16)
     paused: bool = False
     unschedulable: str | None = Field(default=None, max_length=512, description="Why it does not fit, in words and numbers.")
     created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the node's manifest lists the model: not after a cancel, nor where it does not fit."""
+        return self.generation > 0 and not self.paused and not self.unschedulable
 
 
 class Removal(ControlTable, table=True):
@@ -107,9 +116,15 @@ class DistributeRequest(Wire):
 
     model: ModelIdStr
     target: Literal["all", "specific", "auto"] = "all"
-    node_ids: list[IdStr] = []
+    node_ids: NodeIds = Field(default_factory=list)
     if_installed: Literal["skip", "redownload"] = "skip"
     retry_when_online: bool = False
+
+    @model_validator(mode="after")
+    def _target_and_nodes(self) -> Self:
+        if (self.target == "specific") != bool(self.node_ids):
+            raise ValueError("node_ids goes with target 'specific', and target 'specific' needs node_ids")
+        return self
 
 
 class PullRequest(Wire):
@@ -131,9 +146,9 @@ class DistributeOut(Out):
     """The answer to an order."""
 
     task_ids: list[str]
-    job_id: str | None = None
-    skipped: list[Skipped] = []
-    warnings: list[str] = []
+    job_id: str | None
+    skipped: list[Skipped]
+    warnings: list[str]
 
 
 class TaskOut(Out):
@@ -189,7 +204,7 @@ class FetchRequest(Wire):
     """``POST /v0/nodes/{id}/fetches``: where may this node get these bytes now?"""
 
     sha256: Sha256Str
-    have_bytes: int = 0
+    have_bytes: Annotated[int, Ge(0)] = 0
 
 
 class FetchOut(Out):

@@ -1,0 +1,128 @@
+"""Orders: somebody wants a model on nodes, now."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access.principal import Principal
+from control_api.catalogue.models import Model
+from control_api.distribution import repository
+from control_api.distribution.models import Assignment, DistributeOut, DistributeRequest, DownloadTask, Skipped
+from control_api.distribution.placing import Placer, Situation
+from control_api.errors import Conflict, NotFound
+from control_api.fleet.models import Node, NodeState
+
+# Starts a job that follows an order on hosts: (session, model id, host ids, who ordered) → job id.
+StartJob = Callable[[AsyncSession, str, list[str], str], Awaitable[str]]
+
+_OFFLINE = "is offline; order it with retry_when_online to have it sent when the node is back"
+
+
+@dataclass
+class _Outcome:
+    """What became of an order so far."""
+
+    tasks: list[DownloadTask] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    offline: int = 0
+
+    def skip(self, node: Node, reason: str) -> None:
+        self.skipped.append(Skipped(node_id=node.id, reason=f"{node.name} {reason}"))
+        self.warnings.append(f"{node.name} {reason}")
+
+
+class Orders:
+    """Carries out orders."""
+
+    def __init__(self, placer: Placer, start_job: StartJob | None) -> None:
+        self._placer = placer
+        self._start_job = start_job
+
+    async def distribute(self, session: AsyncSession, model: Model, order: DistributeRequest, by: Principal) -> DistributeOut:
+        """Order a model onto nodes. Ordering what is on its way already returns the task that there is.
+
+        Raises ``NotFound`` for unknown nodes, ``Forbidden`` for nodes that a job's token does not cover, ``Conflict`` if every
+        node is offline and the order may not wait.
+        """
+        nodes = await self._targets(session, order, by)
+        now = await self._placer.situation(session, nodes)
+        outcome, job_id = _Outcome(), by.id if by.kind == "job" else None
+        for node in nodes:
+            await self._order(session, node, model, order, now, outcome, job_id)
+        if nodes and outcome.offline == len(nodes):
+            names = ", ".join(node.name for node in nodes[:5])
+            hint = "Order it with retry_when_online to have it sent when the node is back."
+            raise Conflict(f"Offline: {names}.", code="node_offline", hint=hint, details=_dump(outcome.skipped))
+        job_id = job_id or await self._follow(session, model, nodes, outcome, by)
+        return DistributeOut(
+            task_ids=[task.id for task in outcome.tasks], job_id=job_id, skipped=outcome.skipped, warnings=outcome.warnings
+        )
+
+    async def _targets(self, session: AsyncSession, order: DistributeRequest, by: Principal) -> list[Node]:
+        if order.target != "specific":
+            nodes = await repository.lock_nodes(session)
+            return [node for node in nodes if by.kind != "job" or node.host_id in by.host_ids]
+        nodes = await repository.lock_nodes(session, order.node_ids)
+        known = {node.id for node in nodes} | {node.name for node in nodes}
+        if missing := [reference for reference in order.node_ids if reference not in known]:
+            names = ", ".join(repr(m) for m in missing[:5])
+            raise NotFound(
+                f"No admitted node {names}.", code="unknown_node", hint="See `muster nodes list`; approve pending nodes first."
+            )
+        for node in nodes:
+            by.check_host(node.host_id)
+        return nodes
+
+    async def _order(
+        self,
+        session: AsyncSession,
+        node: Node,
+        model: Model,
+        order: DistributeRequest,
+        now: Situation,
+        outcome: _Outcome,
+        job_id: str | None,
+    ) -> None:
+        if under_way := await repository.open_tasks(session, node_id=node.id, model_id=model.id):
+            outcome.tasks += under_way
+            return
+        if node.state is NodeState.OFFLINE and not order.retry_when_online:
+            outcome.offline += 1
+            outcome.skip(node, _OFFLINE)
+            return
+        if now.is_installed(node, model.id) and order.if_installed == "skip":
+            outcome.skip(node, f"has {model.id} already; order it with if_installed 'redownload' to fetch it again")
+            return
+        need = now.need(node, model.id, anew=order.if_installed == "redownload")
+        refusal = self._placer.room(node).without(now.held(node, but=model.id)).refusal(need)
+        row = now.assigned[node.id].get(model.id) or Assignment(node_id=node.id, model_id=model.id)
+        if refusal is None:
+            outcome.tasks.append(await self._placer.send(session, node, row, model, job_id=job_id))
+            await repository.bump_manifest(session, node)
+        elif order.target == "auto" or row.is_wanted:
+            # Fetching again what the node holds must not cost it the copy that it has.
+            outcome.skip(node, refusal)
+        else:
+            outcome.tasks.append(await self._placer.refuse(session, node, row, model, refusal, job_id=job_id))
+            outcome.warnings.append(f"{node.name} {refusal}")
+
+    async def _follow(
+        self, session: AsyncSession, model: Model, nodes: list[Node], outcome: _Outcome, by: Principal
+    ) -> str | None:
+        """Start a job for the hosts that got a new task; nodes without a host learn of it by their next heartbeat."""
+        fresh = [task for task in outcome.tasks if task.status.is_open and task.job_id is None]
+        host_of = {node.id: node.host_id for node in nodes}
+        host_ids = sorted({host_id for task in fresh if (host_id := host_of[task.node_id])})
+        if self._start_job is None or not host_ids:
+            return None
+        job_id = await self._start_job(session, model.id, host_ids, by.label)
+        for task in fresh:
+            task.job_id = job_id if host_of[task.node_id] else None
+            session.add(task)
+        return job_id
+
+
+def _dump(skipped: list[Skipped]) -> list[dict[str, str]]:
+    return [entry.model_dump() for entry in skipped]

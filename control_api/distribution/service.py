@@ -1,0 +1,130 @@
+"""Rules of distribution, behind one door: what the fleet and the catalogue tell it, and what callers ask of it."""
+
+from collections.abc import Collection
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.access.principal import Principal
+from control_api.catalogue.models import Model
+from control_api.distribution import fetches, manifests, repository, tasks
+from control_api.distribution.fetches import FetchDesk
+from control_api.distribution.models import (
+    DistributeOut,
+    DistributeRequest,
+    DownloadTask,
+    FetchOut,
+    FetchWait,
+    Manifest,
+    PullRequest,
+    TaskStatus,
+)
+from control_api.distribution.orders import Orders, StartJob
+from control_api.distribution.placing import Placer
+from control_api.errors import Conflict, NotFound
+from control_api.fleet import repository as fleet_repository
+from control_api.fleet.models import Node
+from control_api.fleet.schemas import Heartbeat
+from control_api.kit.clock import utcnow
+from control_api.settings import Settings
+
+
+class DistributionService:
+    """Places models on nodes, tells nodes what to hold, and follows how far each has come."""
+
+    def __init__(self, settings: Settings, official_ids: Collection[str], start_job: StartJob | None = None) -> None:
+        self._placer = Placer(settings, official_ids)
+        self._orders = Orders(self._placer, start_job)
+        self._desk = FetchDesk(limit=settings.max_concurrent_downloads, hub_endpoint=settings.hub_endpoint)
+
+    # What the catalogue tells.
+
+    async def model_registered(self, session: AsyncSession, model: Model) -> None:
+        """Place a new model by policy."""
+        await self._placer.place_all(session, await repository.lock_nodes(session))
+
+    async def model_deleting(self, session: AsyncSession, model: Model) -> None:
+        """Take a model off its nodes, end its tasks, and let what did not fit beside it take its place."""
+        nodes = await manifests.take_off_all_nodes(session, model)
+        for task in await repository.open_tasks(session, model_id=model.id):
+            tasks.close(task, TaskStatus.CANCELLED, utcnow(), error="The model was deleted.")
+            tasks.announce(session, task)
+        await self._placer.place_all(session, nodes, without=model.id)
+
+    # What the fleet tells.
+
+    async def node_registered(self, session: AsyncSession, node: Node) -> None:
+        """Place models on a node that came, or came again. Calling it once more changes nothing."""
+        await self._placer.place_all(session, [node])
+
+    async def node_came_online(self, session: AsyncSession, node: Node) -> None:
+        """Look again at what did not fit before: disk may have become free."""
+        await self._placer.place_all(session, [node])
+
+    async def heartbeat_applied(self, session: AsyncSession, node: Node, beat: Heartbeat) -> None:
+        """Bring tasks, deletions and grants up to date with what a node reported."""
+        tasks.apply_reports(session, await repository.open_tasks(session, node_id=node.id), list(beat.models))
+        await manifests.note_applied(session, node, beat.applied_revision)
+        await fetches.release_finished(session, node, list(beat.models))
+
+    async def renew_fetches(self, session: AsyncSession, node_id: str, fetch_ids: list[str]) -> None:
+        """Renew the grants that a heartbeat names."""
+        await fetches.renew(session, node_id, fetch_ids)
+
+    async def is_last_ready(self, session: AsyncSession, node_id: str) -> list[str]:
+        """Return the models that only this online node can answer for."""
+        return await repository.ready_only_on(session, node_id)
+
+    # What callers ask.
+
+    async def distribute(self, session: AsyncSession, model: Model, order: DistributeRequest, by: Principal) -> DistributeOut:
+        """Order a model onto nodes; see ``Orders.distribute``."""
+        return await self._orders.distribute(session, model, order, by)
+
+    async def pull(self, session: AsyncSession, model: Model, node_id: str, order: PullRequest, by: Principal) -> DistributeOut:
+        """Order a model onto one node."""
+        wider = DistributeRequest(target="specific", node_ids=[node_id], **order.model_dump())
+        return await self._orders.distribute(session, model, wider, by)
+
+    async def manifest(self, session: AsyncSession, node_id: str, *, store_id: str) -> Manifest:
+        """Return what a node shall hold. Raises ``NotFound``."""
+        return await manifests.manifest_of(session, await self._node(session, node_id), store_id=store_id)
+
+    async def ask_fetch(self, session: AsyncSession, node_id: str, sha256: str) -> FetchOut | FetchWait:
+        """Return leave for a node to fetch an artifact, or its place in the queue; see ``FetchDesk.ask``."""
+        return await self._desk.ask(session, await self._node(session, node_id), sha256)
+
+    async def _node(self, session: AsyncSession, node_id: str) -> Node:
+        node = await fleet_repository.get_node(session, node_id)
+        if not node:
+            raise NotFound(f"No node {node_id!r}.", code="unknown_node")
+        return node
+
+    async def task(self, session: AsyncSession, task_id: str) -> DownloadTask:
+        """Return a download task. Raises ``NotFound``."""
+        task = await repository.get_task(session, task_id)
+        if not task:
+            raise NotFound(f"No task {task_id!r}.", code="unknown_task")
+        return task
+
+    async def cancel(self, session: AsyncSession, task_id: str) -> DownloadTask:
+        """Stop a download and pause its assignment; what is on the node's disk already stays there.
+
+        Cancelling twice changes nothing. Raises ``Conflict`` for a task that has ended otherwise.
+        """
+        task = await self.task(session, task_id)
+        nodes = await repository.lock_nodes(session, [task.node_id])
+        await session.refresh(task)
+        if task.status is TaskStatus.CANCELLED:
+            return task
+        if not task.status.is_open:
+            raise Conflict(f"The task has {task.status} already.", code="task_ended")
+        tasks.close(task, TaskStatus.CANCELLED, utcnow(), error="Cancelled.")
+        tasks.announce(session, task)
+        assignment = await repository.get_assignment(session, task.node_id, task.model_id)
+        if assignment:
+            assignment.paused = True
+            session.add(assignment)
+        for node in nodes:
+            await fetches.release(session, node.id, await repository.digests_of(session, task.model_id))
+            await repository.bump_manifest(session, node)
+        return task
