@@ -1,0 +1,1 @@
+"""Engines: a child process per model, behind one protocol."""

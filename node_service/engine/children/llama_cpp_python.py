@@ -1,0 +1,62 @@
+"""Child program: a model in llama-cpp-python, behind the few endpoints the node uses.
+
+The library computes one request at a time, so requests wait for each other here. Its own
+server is not used: it mixes up concurrent streams and goes on after the client has left.
+"""
+
+import socket
+import sys
+import threading
+import time
+from typing import Any
+
+import uvicorn
+
+from node_service.engine.children.child import Orders, run_child
+from node_service.engine.children.llama_cpp_http import make_app
+
+_READY_DEADLINE_S = 30.0
+_POOLING_MEAN = 1
+
+
+def main() -> None:
+    """Serve one model until the node ends this process."""
+    run_child(_serve)
+
+
+def _serve(orders: Orders) -> dict[str, Any]:
+    import llama_cpp
+
+    on_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+    if not on_gpu and not orders["allow_cpu"]:
+        sys.exit("error: the engine was built without GPU support, and allow_cpu is false")
+    llama = llama_cpp.Llama(**_arguments(orders, on_gpu=on_gpu))
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(make_app(llama, orders), log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    threading.Thread(target=server.run, args=([listener],), daemon=True).start()
+    deadline = time.monotonic() + _READY_DEADLINE_S
+    while not server.started:
+        if time.monotonic() > deadline:
+            sys.exit("error: the HTTP server did not start")
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return {"url": url, "device": "cuda" if on_gpu else "cpu"}
+
+
+def _arguments(orders: Orders, *, on_gpu: bool) -> dict[str, Any]:
+    arguments = {
+        "model_path": orders["path"],
+        "n_ctx": orders["context"],
+        "n_gpu_layers": -1 if on_gpu else 0,
+        "n_threads": orders["threads"],
+        "n_threads_batch": orders["threads"],
+        "embedding": orders["embedding"],
+    }
+    if orders["embedding"] and not orders["pooling"]:
+        arguments["pooling_type"] = _POOLING_MEAN
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The models of this node: from the manifest's wish to an engine that answers."""

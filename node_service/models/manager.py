@@ -1,0 +1,174 @@
+"""Makes the models on this node what the manifest says."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from node_service.errors import ManifestRefused, ModelNotFound
+from node_service.identity import IdentityStore
+from node_service.models.provisioner import Provisioner
+from node_service.models.record import ModelRecord, orphan_report
+from node_service.state_dir import StateDir
+from node_service.states import ModelState
+from node_service.weights.store import InstalledArtifact, Store
+from node_service.wire import Manifest
+
+__all__ = ["ModelManager"]
+
+_DOCUMENT = "manifest.json"
+
+log = structlog.get_logger(__name__)
+
+
+class ModelManager:
+    """Holds a record for each wanted model, and lets the others go.
+
+    Nothing is deleted but the digests that a manifest lists under `remove`: what it merely
+    does not mention stays on the disk and is reported as orphaned.
+    """
+
+    def __init__(
+        self,
+        *,
+        state: StateDir,
+        store: Store,
+        identities: IdentityStore,
+        records: dict[str, ModelRecord],
+        provisioner: Provisioner,
+        changed: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._store = store
+        self._identities = identities
+        self._changed = changed
+        self._records = records
+        self._provisioner = provisioner
+        self._departing: dict[str, ModelRecord] = {}
+        self._departures: set[asyncio.Task[None]] = set()
+        self._orphans: list[InstalledArtifact] = []
+        self.applied_revision: int | None = None
+
+    async def restore(self) -> None:
+        """Take up the last manifest again, so that a restart needs no control API."""
+        try:
+            document = self._state.read(_DOCUMENT)
+            if document is not None:
+                await self._take(Manifest.model_validate(document))
+        except (ValueError, ValidationError) as error:
+            # The control API has it: the next heartbeat brings it again.
+            log.error("stored manifest is damaged", error=str(error)[:500])
+
+    async def apply(self, manifest: Manifest) -> None:
+        """Take a manifest from the control API.
+
+        Raises:
+            ManifestRefused: it comes from another store than the one this node belongs to.
+        """
+        own = self._identities.current.store_id
+        if manifest.store_id != own:
+            raise ManifestRefused(f"manifest of store {manifest.store_id}, this node is in {own}")
+        await self._take(manifest)
+        await asyncio.to_thread(self._state.write, _DOCUMENT, manifest.model_dump(mode="json"))
+        log.info("manifest applied", revision=manifest.revision, models=len(manifest.models))
+
+    def find(self, model_id: str) -> ModelRecord:
+        """Return a wanted model's record; raises ModelNotFound."""
+        record = self._records.get(model_id)
+        if record is None:
+            known = ", ".join(self._records) or "none"
+            text = f"model {model_id[:200]!r} is not on this node; models here: {known}"
+            raise ModelNotFound(text, param="model")
+        return record
+
+    @property
+    def records(self) -> list[ModelRecord]:
+        """The wanted models."""
+        return list(self._records.values())
+
+    @property
+    def ready_models(self) -> dict[str, int]:
+        """How many of the models to be loaded are loaded."""
+        resident = [record for record in self.records if record.spec.resident]
+        return {"loaded": sum(r.ready for r in resident), "total": len(resident)}
+
+    @property
+    def initializing(self) -> bool:
+        """Whether models are still on their way to being ready or failed."""
+        waiting = (r for r in self.records if r.spec.resident and not r.ready)
+        settled = all(r.state is ModelState.FAILED for r in waiting)
+        return self.applied_revision is None or not settled
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return the models' entries of a heartbeat."""
+        entries = [record.report() for record in self.records]
+        shown = set(self._records)
+        for model_id, record in self._departing.items():
+            if model_id not in shown and record.stage is ModelState.REMOVING:
+                entries.append(record.report())
+                shown.add(model_id)
+        by_model = defaultdict(list)
+        for artifact in self._orphans:
+            by_model[artifact.model_id].append(artifact)
+        entries += [orphan_report(own) for id_, own in by_model.items() if id_ not in shown]
+        return entries
+
+    async def close(self) -> None:
+        """End all engines; what was fetched so far stays."""
+        for task in self._departures:
+            task.cancel()
+        await asyncio.gather(*self._departures, return_exceptions=True)
+        records = [*self._records.values(), *self._departing.values()]
+        await asyncio.gather(*(self._provisioner.stop_engine(record) for record in records))
+
+    async def _take(self, manifest: Manifest) -> None:
+        wanted = {spec.id: spec for spec in manifest.models}
+        kept = {a.sha256 for spec in wanted.values() for a in spec.artifacts}
+        remove = set(manifest.remove) - kept
+        if refused := set(manifest.remove) & kept:
+            log.error("manifest wants artifacts both kept and removed: kept", sha256=sorted(refused))
+        for record in self.records:
+            spec = wanted.get(record.spec.id)
+            if spec is None or not record.spec.same_work(spec):
+                remove -= self._let_go(record, remove)
+            elif spec.generation != record.spec.generation:
+                record.spec, record.recheck, record.due, record.retry_at = spec, True, True, 0.0
+        for spec in wanted.values():
+            self._records.setdefault(spec.id, ModelRecord(spec, spec.generation))
+        for digest in remove:
+            await asyncio.to_thread(self._store.remove, digest)
+        await self._find_orphans()
+        self.applied_revision = manifest.revision
+        self._provisioner.wake()
+
+    def _let_go(self, record: ModelRecord, remove: set[str]) -> set[str]:
+        """Begin a record's departure; return the digests that go with it."""
+        del self._records[record.spec.id]
+        digests = {artifact.sha256 for artifact in record.spec.artifacts} & remove
+        if digests:
+            record.stage = ModelState.REMOVING
+        self._departing[record.spec.id] = record
+        task = asyncio.create_task(self._depart(record, digests))
+        self._departures.add(task)
+        task.add_done_callback(self._departures.discard)
+        return digests
+
+    async def _depart(self, record: ModelRecord, digests: set[str]) -> None:
+        """Let a model's requests end, stop its engine, and delete what was ordered."""
+        await self._provisioner.release(record)
+        for digest in digests:
+            await asyncio.to_thread(self._store.remove, digest)
+        if self._departing.get(record.spec.id) is record:
+            del self._departing[record.spec.id]
+        await self._find_orphans()
+        self._provisioner.wake()
+        self._changed()
+
+    async def _find_orphans(self) -> None:
+        installed = await asyncio.to_thread(self._store.installed)
+        kept = {a.sha256 for record in self.records for a in record.spec.artifacts}
+        leaving = {a.sha256 for record in self._departing.values() for a in record.spec.artifacts}
+        self._orphans = [a for a in installed if a.sha256 not in kept | leaving]

@@ -1,0 +1,180 @@
+"""The one worker that brings models here, one after the other, and starts their engines."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from node_service.engine.catalogue import EngineCatalogue
+from node_service.engine.supervisor import EngineSupervisor, RestartPolicy
+from node_service.errors import ArtifactBusy, NoSourceLeft, WeightsError
+from node_service.models.record import ModelRecord
+from node_service.states import ModelState
+from node_service.weights.installer import Installer, Journey
+from node_service.weights.store import Store
+
+__all__ = ["Provisioner"]
+
+_FIRST_RETRY_S = 1.0
+_MAX_RETRY_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class Provisioner:
+    """Works on the records that are due, those that need no download first.
+
+    Parameters:
+        records: the wanted models by id, kept by the manager.
+        obstacle: says why no engine may be started now, or None.
+        changed: called when a model's state changed.
+        drain_deadline_s: how long a stopping engine's requests are waited for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        installer: Installer,
+        engines: EngineCatalogue,
+        records: dict[str, ModelRecord],
+        obstacle: Callable[[], str | None],
+        changed: Callable[[], None],
+        drain_deadline_s: float,
+    ) -> None:
+        self._store = store
+        self._installer = installer
+        self._engines = engines
+        self._records = records
+        self._obstacle = obstacle
+        self._changed = changed
+        self._drain_deadline_s = drain_deadline_s
+        self._wake = asyncio.Event()
+        self._current: ModelRecord | None = None
+        self._job: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Look for due records now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                record = self._next()
+                if record is None:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), self._pause_s())
+                    continue
+                self._current = record
+                self._job = asyncio.create_task(self._work(record))
+                await asyncio.wait({self._job})
+        finally:
+            await self._end_job()
+
+    async def release(self, record: ModelRecord) -> None:
+        """Stop everything that is done for a record; requests in flight may end first."""
+        record.leaving, record.due = True, False
+        if self._current is record:
+            await self._end_job()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(record.idle.wait(), self._drain_deadline_s)
+        await self.stop_engine(record)
+
+    async def stop_engine(self, record: ModelRecord) -> None:
+        """End a record's engine at once."""
+        task, record.engine_task = record.engine_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        record.engine = None
+
+    async def _end_job(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+            await asyncio.gather(self._job, return_exceptions=True)
+
+    def _next(self) -> ModelRecord | None:
+        now = time.monotonic()
+        due = [r for r in self._records.values() if r.due and not r.leaving and r.retry_at <= now]
+        here = (r for r in due if all(self._store.holds(a) for a in r.spec.artifacts))
+        return next(here, due[0] if due else None)
+
+    def _pause_s(self) -> float | None:
+        waiting = [r.retry_at for r in self._records.values() if r.due and not r.leaving]
+        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
+
+    async def _work(self, record: ModelRecord) -> None:
+        try:
+            if record.recheck and await self._still_good(record):
+                return
+            path = await self._fetch(record)
+            self._load(record, path)
+        except (ArtifactBusy, NoSourceLeft) as error:
+            transient = isinstance(error, ArtifactBusy) or error.transient
+            self._retry(record, str(error)) if transient else self._fail(record, str(error))
+        except WeightsError as error:
+            self._fail(record, str(error))
+        except Exception as error:
+            # The worker must outlive what one model does to it; the operator must see it.
+            log.exception("provisioning failed unexpectedly", model=record.spec.id)
+            self._fail(record, f"internal error: {error!r}")
+
+    async def _still_good(self, record: ModelRecord) -> bool:
+        """Verify what is here for a new order; the engine goes on meanwhile."""
+        record.recheck = False
+        intact = await self._installer.verify(record.spec)
+        if not (intact and record.ready):
+            await self.stop_engine(record)
+            return False
+        record.generation, record.due = record.spec.generation, False
+        self._changed()
+        return True
+
+    async def _fetch(self, record: ModelRecord) -> Path:
+        record.generation = record.spec.generation
+
+        def phase(state: ModelState) -> None:
+            self._stage(record, state, record.stage_error)
+
+        path = await self._installer.provide(Journey(record.spec, record.progress, phase))
+        abouts = [self._store.about(artifact.sha256) for artifact in record.spec.artifacts]
+        record.installed_at = max(about.installed_at for about in abouts if about is not None)
+        self._stage(record, ModelState.INSTALLED, None)
+        return path
+
+    def _load(self, record: ModelRecord, path: Path) -> None:
+        obstacle = self._obstacle()
+        if record.spec.resident and obstacle is not None:
+            self._retry(record, obstacle)
+            return
+        record.due, record.attempts = False, 0
+        if not record.spec.resident:
+            return
+        engine = EngineSupervisor(record.spec, path, self._engines, self._changed, RestartPolicy())
+        record.engine = engine
+        record.engine_task = asyncio.create_task(engine.run())
+        self._changed()
+
+    def _retry(self, record: ModelRecord, error: str) -> None:
+        record.attempts += 1
+        backoff_s = min(_FIRST_RETRY_S * 2 ** (record.attempts - 1), _MAX_RETRY_S)
+        record.retry_at = time.monotonic() + backoff_s * random.uniform(0.8, 1.0)
+        log.warning("will try again", model=record.spec.id, error=error, in_s=round(backoff_s, 1))
+        installed = record.stage is ModelState.INSTALLED
+        self._stage(record, ModelState.INSTALLED if installed else ModelState.QUEUED, error)
+
+    def _fail(self, record: ModelRecord, error: str) -> None:
+        record.due = False
+        log.error("model failed", model=record.spec.id, error=error)
+        self._stage(record, ModelState.FAILED, error)
+
+    def _stage(self, record: ModelRecord, stage: ModelState, error: str | None) -> None:
+        if (record.stage, record.stage_error) != (stage, error):
+            record.stage, record.stage_error = stage, error
+            self._changed()

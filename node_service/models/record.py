@@ -1,0 +1,136 @@
+"""One model on this node, and what is reported about it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from node_service.engine.protocol import Endpoint
+from node_service.engine.supervisor import EngineSupervisor
+from node_service.errors import ModelFailed, ModelLoading, NodeBusy
+from node_service.states import ModelState
+from node_service.weights.progress import Progress
+from node_service.weights.store import InstalledArtifact
+from node_service.wire import ModelSpec
+
+_ERROR_LIMIT = 2000  # characters
+
+__all__ = ["ModelRecord", "orphan_report"]
+
+
+@dataclass
+class ModelRecord:
+    """A model that the manifest wants here.
+
+    `generation` is the one whose work was done or is under way; it follows `spec.generation`
+    once the order behind it was taken up.
+    """
+
+    spec: ModelSpec
+    generation: int
+    stage: ModelState = ModelState.QUEUED
+    stage_error: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    engine: EngineSupervisor | None = None
+    installed_at: str | None = None
+    in_flight: int = 0
+    due: bool = True  # there is work to do: fetch, verify or load
+    recheck: bool = False  # ordered again: what is on disk is to be verified anew
+    attempts: int = 0
+    retry_at: float = 0.0  # monotonic seconds
+    leaving: bool = False
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
+    engine_task: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+
+    @property
+    def state(self) -> ModelState:
+        """Where the model is: the engine's state once there is one."""
+        if self.engine is not None and self.stage is ModelState.INSTALLED:
+            return self.engine.state
+        return self.stage
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed, or what went wrong last."""
+        if self.stage_error is not None:
+            return self.stage_error
+        return None if self.engine is None else self.engine.error
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are answered."""
+        return self.state is ModelState.READY and not self.leaving
+
+    def enter(self) -> Endpoint:
+        """Take a slot for a request and return where to send it; `leave` gives the slot back.
+
+        Raises:
+            ModelLoading, ModelFailed, NodeBusy: the request cannot be answered now.
+        """
+        if self.state is ModelState.FAILED:
+            raise ModelFailed(f"{self.spec.id} failed on this node: {self.error}", param="model")
+        engine = self.engine
+        endpoint = None if engine is None else engine.endpoint
+        if engine is None or endpoint is None or not self.ready:
+            raise ModelLoading(self._loading_text(), param="model")
+        if self.in_flight >= engine.slots:
+            raise NodeBusy(f"all {engine.slots} slots of {self.spec.id} are taken", param="model")
+        self.in_flight += 1
+        self.idle.clear()
+        return endpoint
+
+    def leave(self) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self.idle.set()
+
+    def report(self) -> dict[str, Any]:
+        """Return the model's entry in a heartbeat."""
+        endpoint = None if self.engine is None else self.engine.endpoint
+        return {
+            "id": self.spec.id,
+            "generation": self.generation,
+            "state": self.state.value,
+            "bytes_done": self.progress.bytes_done,
+            "bytes_total": self.progress.bytes_total or self.spec.size_bytes,
+            "speed_bps": round(self.progress.speed_bps or 0),
+            "error": None if self.error is None else self.error[:_ERROR_LIMIT],
+            "sha256": self.spec.artifacts[0].sha256,
+            "size": self.spec.size_bytes,
+            "installed_at": self.installed_at,
+            "slots": 0 if self.engine is None else self.engine.slots,
+            "in_flight": self.in_flight,
+            "device": None if endpoint is None else endpoint.device,
+            "gpu_layers": None if endpoint is None else endpoint.gpu_layers,
+        }
+
+    def _loading_text(self) -> str:
+        text = f"{self.spec.id} is {self.state.value}"
+        if self.state in (ModelState.DOWNLOADING, ModelState.QUEUED) and self.progress.bytes_total:
+            done, total = self.progress.bytes_done, self.progress.bytes_total
+            text += f": {done / 1e9:.1f} of {total / 1e9:.1f} GB"
+        return text
+
+
+def orphan_report(artifacts: list[InstalledArtifact]) -> dict[str, Any]:
+    """Return the heartbeat entry of a model whose files are here although nobody wants them."""
+    size = sum(artifact.size for artifact in artifacts)
+    return {
+        "id": artifacts[0].model_id,
+        "generation": 0,
+        "state": ModelState.ORPHANED.value,
+        "bytes_done": size,
+        "bytes_total": size,
+        "speed_bps": 0,
+        "error": None,
+        "sha256": artifacts[0].sha256,
+        "size": size,
+        "installed_at": artifacts[0].installed_at,
+        "slots": 0,
+        "in_flight": 0,
+        "device": None,
+        "gpu_layers": None,
+    }

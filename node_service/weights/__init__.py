@@ -1,0 +1,1 @@
+"""Model files: resolve → lock → fetch → verify → install."""

@@ -1,0 +1,127 @@
+"""What the control API sends, checked on arrival; fields we do not know are ignored."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class WireModel(BaseModel):
+    """Base of all wire shapes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Artifact(WireModel):
+    """One file of a model. `name` is only a name: the store decides where the bytes lie."""
+
+    name: str = Field(min_length=1)
+    size: int = Field(ge=0)
+    sha256: Sha256
+
+
+class ModelParams(WireModel):
+    """How a model is to be run; what is None is decided by the node."""
+
+    context: int | None = Field(default=None, ge=1)
+    slots: int | None = Field(default=None, ge=1, le=256)
+    gpu_uuids: tuple[str, ...] = ()
+    embedding: bool = False
+
+
+class ModelSpec(WireModel):
+    """One assignment: this model shall be on this node."""
+
+    id: str = Field(min_length=1)
+    generation: int = 1
+    residency: str = "resident"
+    engine: str | None = None
+    params: ModelParams = ModelParams()
+    artifacts: tuple[Artifact, ...] = Field(min_length=1)
+
+    @property
+    def resident(self) -> bool:
+        """Whether the model is to be loaded, not only kept on disk."""
+        return self.residency == "resident"
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all artifacts together."""
+        return sum(artifact.size for artifact in self.artifacts)
+
+    def same_work(self, other: "ModelSpec") -> bool:
+        """Whether `other` asks for the same files, run the same way."""
+        return self == other.model_copy(update={"generation": self.generation})
+
+
+class Manifest(WireModel):
+    """All assignments of this node."""
+
+    store_id: str
+    revision: int
+    admission: Literal["pending", "open", "drained"] = "open"
+    models: tuple[ModelSpec, ...] = ()
+    remove: tuple[Sha256, ...] = ()
+
+
+class Registration(WireModel):
+    """The answer to `POST /v0/nodes/register`."""
+
+    node_id: str
+    node_token: str
+    store_id: str
+    state: str
+    heartbeat_interval_s: float = Field(default=5, gt=0)
+    manifest_revision: int
+
+
+class HeartbeatAnswer(WireModel):
+    """The answer to `POST /v0/nodes/{id}/heartbeat`."""
+
+    state: str
+    admission: Literal["pending", "open", "drained"]
+    manifest_revision: int
+    next_token: str | None = None
+
+
+class PeerSource(WireModel):
+    """Another node that holds the artifact."""
+
+    kind: Literal["peer"]
+    url: str
+    ticket: str
+
+
+class HubSource(WireModel):
+    """A file in a hub repository, at a pinned commit."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: str
+    path: str
+
+
+class PassThroughSource(WireModel):
+    """A path of the control API that streams the file from the hub."""
+
+    kind: Literal["pass_through"]
+    url: str
+
+
+Source = Annotated[PeerSource | HubSource | PassThroughSource, Field(discriminator="kind")]
+
+
+class FetchGrant(WireModel):
+    """Leave to fetch one artifact from these sources, in this order."""
+
+    fetch_id: str
+    lease_s: float = 60
+    sources: tuple[Source, ...]
+
+
+class FetchQueued(WireModel):
+    """Not our turn yet."""
+
+    retry_after_s: float = Field(ge=0)
+    position: int | None = None
