@@ -24,7 +24,6 @@ from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet_repository
 from control_api.fleet.models import Node
 from control_api.fleet.schemas import Heartbeat
-from control_api.kit.clock import utcnow
 from control_api.settings import Settings
 
 
@@ -46,8 +45,7 @@ class DistributionService:
         """Take a model off its nodes, end its tasks, and let what did not fit beside it take its place."""
         nodes = await manifests.take_off_all_nodes(session, model)
         for task in await repository.open_tasks(session, model_id=model.id):
-            tasks.close(task, TaskStatus.CANCELLED, utcnow(), error="The model was deleted.")
-            tasks.announce(session, task)
+            tasks.cancel(session, task, "The model was deleted.")
         await self._placer.place_all(session, nodes, without=model.id)
 
     # What the fleet tells.
@@ -59,6 +57,12 @@ class DistributionService:
     async def node_came_online(self, session: AsyncSession, node: Node) -> None:
         """Look again at what did not fit before: disk may have become free."""
         await self._placer.place_all(session, [node])
+
+    async def node_removed(self, session: AsyncSession, node: Node) -> None:
+        """Say that a node's tasks are over; their rows go with the node."""
+        for task in await repository.open_tasks(session, node_id=node.id):
+            tasks.cancel(session, task, "The node was removed.")
+        await session.flush()
 
     async def heartbeat_applied(self, session: AsyncSession, node: Node, beat: Heartbeat) -> None:
         """Bring tasks, deletions and grants up to date with what a node reported."""
@@ -118,8 +122,7 @@ class DistributionService:
             return task
         if not task.status.is_open:
             raise Conflict(f"The task has {task.status} already.", code="task_ended")
-        tasks.close(task, TaskStatus.CANCELLED, utcnow(), error="Cancelled.")
-        tasks.announce(session, task)
+        tasks.cancel(session, task, "Cancelled.")
         assignment = await repository.get_assignment(session, task.node_id, task.model_id)
         if assignment:
             assignment.paused = True

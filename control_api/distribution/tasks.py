@@ -57,6 +57,12 @@ def announce(session: AsyncSession, task: DownloadTask) -> None:
     publish(session, "tasks", "task.updated", task_out(task).model_dump(mode="json"))
 
 
+def cancel(session: AsyncSession, task: DownloadTask, reason: str) -> None:
+    """End a task because nobody wants it any more."""
+    close(task, TaskStatus.CANCELLED, utcnow(), error=reason)
+    announce(session, task)
+
+
 def apply_reports(session: AsyncSession, tasks: list[DownloadTask], reports: list[ModelReport]) -> None:
     """Bring a node's open tasks up to date with its heartbeat. A node that is heard is not waited for any more."""
     by_model, now = {report.id: report for report in reports}, utcnow()
