@@ -1,5 +1,6 @@
 """The router as an ASGI application: who may call which path by which method. No framework between server and handler."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import structlog
 
 from control_api.router.auth import Caller, authenticate
 from control_api.router.client import ClientGone, Receive, Request
-from control_api.router.errors import InternalError, RouterError, UnknownUrl, WrongMethod
+from control_api.router.errors import InternalError, NotReady, RouterError, UnknownUrl, WrongMethod
 from control_api.router.inference import Inference
 from control_api.router.listing import MODELS_PATH, Listing
 from control_api.router.metrics import CONTENT_TYPE, Metrics
@@ -60,6 +61,9 @@ class RouterApp:
             await reply.fail(error)
         except ClientGone:
             return
+        except asyncio.CancelledError:  # the process was told to stop and has waited long enough
+            await reply.fail(NotReady("The router is shutting down.", code="no_ready_node", retry_after_s=1))
+            raise
         except Exception:
             log.exception("router.mistake", request_id=request.id, path=request.path)
             await reply.fail(InternalError("The router made a mistake; its log says more under this request id."))

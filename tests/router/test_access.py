@@ -1,0 +1,215 @@
+"""Who may call, checked from memory: API keys, inference tokens, pins."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.router.fleet import CHAT, KEY, MODEL, OPERATOR, READER, Fleet, Signer, bearer, chat
+from tests.router.nodes import says
+
+pytestmark = pytest.mark.anyio
+PATHS = ["/v1/models", "/v1/models/x", CHAT, "/v1/completions", "/v1/embeddings", "/readyz", "/metrics", "/", "/v1/unknown"]
+
+
+async def status(fleet: Fleet, credential: str, **headers: str) -> int:
+    async with fleet.router() as http:
+        return (await http.post(CHAT, json=chat(), headers=bearer(credential) | headers)).status_code
+
+
+async def test_no_path_but_healthz_is_open(fleet: Fleet) -> None:
+    async with fleet.router() as http:
+        del http.headers["authorization"]
+        answers = [await http.request(method, path) for path in PATHS for method in ("GET", "POST", "OPTIONS")]
+        health = await http.get("/healthz")
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert {answer.json()["error"]["code"] for answer in answers} == {"invalid_api_key"}
+    assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
+    assert (health.status_code, health.json()) == (200, {"status": "ok", "ready": True})
+
+
+async def test_what_is_no_key_is_refused(fleet: Fleet) -> None:
+    await fleet.node()
+    values = ["", "Bearer", "Basic bWs6", KEY, "Bearer mk_\xff", "Bearer a.b.c", "Bearer ..", f"Bearer {KEY}x"]
+    async with fleet.router() as http:
+        headers = [{b"authorization": value.encode("latin-1")} for value in values]
+        answers = [await http.post(CHAT, json=chat(), headers=given) for given in headers]
+
+    assert {(answer.status_code, answer.json()["error"]["code"]) for answer in answers} == {(401, "invalid_api_key")}
+    assert fleet.nodes[0].requests == []
+
+
+async def test_an_unknown_key_waits_for_one_refresh(fleet: Fleet) -> None:
+    """A key that was made a moment ago works at its first use; one that stays unknown is refused after one more look."""
+    await fleet.node()
+    async with fleet.router(poll_interval_s=0.3) as http:
+        fleet.add_key("mk_new", "inference")
+        new = await http.post(CHAT, json=chat(), headers=bearer("mk_new"))
+        loads = fleet.source.loads
+        unknown = await http.post(CHAT, json=chat(), headers=bearer("mk_unknown"))
+        looks = fleet.source.loads - loads
+
+    assert new.status_code == 200
+    assert unknown.status_code == 401
+    assert 1 <= looks <= 2
+
+
+async def test_a_deleted_key_is_refused(fleet: Fleet) -> None:
+    await fleet.node()
+    async with fleet.router() as http:
+        before = await http.post(CHAT, json=chat())
+        fleet.source.change(keys={})
+        await fleet.settled()
+        after = await http.post(CHAT, json=chat())
+
+    assert (before.status_code, after.status_code) == (200, 401)
+
+
+async def test_an_expired_key_is_refused(fleet: Fleet) -> None:
+    await fleet.node()
+    fleet.add_key("mk_old", "inference", expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    fleet.add_key("mk_fresh", "inference", expires_at=datetime.now(UTC) + timedelta(hours=1))
+
+    assert await status(fleet, "mk_old") == 401
+    assert await status(fleet, "mk_fresh") == 200
+
+
+async def test_scopes_open_paths(fleet: Fleet) -> None:
+    await fleet.node()
+    async with fleet.router() as http:
+        reader_chats = await http.post(CHAT, json=chat(), headers=bearer(READER))
+        reader_measures = await http.get("/metrics", headers=bearer(READER))
+        caller_measures = await http.get("/metrics")
+        ready = [(await http.get("/readyz", headers=bearer(key))).status_code for key in (KEY, READER)]
+
+    assert (reader_chats.status_code, reader_chats.json()["error"]["code"]) == (403, "permission_denied")
+    assert (caller_measures.status_code, caller_measures.json()["error"]["code"]) == (403, "permission_denied")
+    assert reader_measures.status_code == 200
+    assert "muster_router_in_flight" in reader_measures.text
+    assert ready == [200, 200]
+
+
+async def test_a_key_is_limited_to_its_models(fleet: Fleet) -> None:
+    await fleet.node()
+    await fleet.node(model="other:1b")
+    fleet.add_key("mk_limited", "inference", models={"other:1b"})
+    async with fleet.router() as http:
+        http.headers.update(bearer("mk_limited"))
+        allowed = await http.post(CHAT, json=chat(model="other:1b"))
+        refused = await http.post(CHAT, json=chat())
+        unknown = await http.post(CHAT, json=chat(model="unknown:1b"))
+        shown = await http.get(f"/v1/models/{MODEL}")
+        listed = await http.get("/v1/models")
+
+    assert allowed.status_code == 200
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "permission_denied")
+    assert unknown.status_code == 403, "what exists is not told"
+    assert shown.status_code == 403
+    assert [model["id"] for model in listed.json()["data"]] == ["other:1b"]
+
+
+async def test_the_last_of_two_models_counts_as_it_does_at_the_node(fleet: Fleet) -> None:
+    await fleet.node()
+    fleet.add_key("mk_limited", "inference", models={"other:1b"})
+    async with fleet.router() as http:
+        raw = b'{"model": "other:1b", "messages": [], "model": "test:1b"}'
+        answer = await http.post(CHAT, content=raw, headers=bearer("mk_limited"))
+
+    assert answer.status_code == 403
+
+
+async def test_an_inference_token_is_accepted_for_its_models(fleet: Fleet) -> None:
+    await fleet.node()
+    tokens = [fleet.signer.token(models=models) for models in (None, [MODEL], ["other:1b"], [])]
+    async with fleet.router() as http:
+        statuses = [(await http.post(CHAT, json=chat(), headers=bearer(token))).status_code for token in tokens]
+
+    assert statuses == [200, 200, 403, 403]
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "user token": {"aud": "muster-api"},
+    "job token": {"aud": "muster-job"},
+    "several audiences": {"aud": ["muster-inference", "muster-api"]},
+    "no audience": {"aud": None},
+    "expired": {"exp": int(time.time()) - 60},
+    "too long": {"exp": int(time.time()) + 3600},
+    "no expiry": {"exp": None},
+    "no subject": {"sub": None},
+    "no id": {"jti": None},
+    "revoked": {"jti": "revoked-1"},
+    "malformed pin": {"pin": "node-1"},
+    "malformed models": {"models": "test:1b"},
+    "other key": {"kid": "kid-2"},
+}
+
+
+async def test_other_tokens_are_refused(fleet: Fleet) -> None:
+    await fleet.node()
+    fleet.source.change(revoked_jti=frozenset({"revoked-1"}))
+    async with fleet.router() as http:
+        tokens = {name: fleet.signer.token(**changes) for name, changes in REFUSED.items()}
+        statuses = {name: (await http.get("/v1/models", headers=bearer(token))).status_code for name, token in tokens.items()}
+
+    assert statuses == dict.fromkeys(REFUSED, 401)
+
+
+async def test_a_token_signed_by_somebody_else_is_refused(fleet: Fleet) -> None:
+    await fleet.node()
+
+    assert await status(fleet, Signer().token()) == 401
+
+
+async def test_a_token_gives_no_right_to_read_figures(fleet: Fleet) -> None:
+    async with fleet.router() as http:
+        answer = await http.get("/metrics", headers=bearer(fleet.signer.token()))
+
+    assert answer.status_code == 403
+
+
+async def test_an_operator_pins_a_node_in_any_state(fleet: Fleet) -> None:
+    await fleet.node()
+    states = [("online", "open"), ("registering", "open"), ("draining", "drained"), ("drained", "drained"), ("offline", "open")]
+    pinned = [await fleet.node(state=state, admission=wish, ready=False, model_state="loading") for state, wish in states]
+    async with fleet.router() as http:
+        pins = [bearer(OPERATOR) | {"x-muster-pin-node": node.id} for node in pinned]
+        answers = [await http.post(CHAT, json=chat(stream=stream), headers=pin) for pin in pins for stream in (False, True)]
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert [len(node.requests) for node in pinned] == [2] * len(pinned)
+
+
+async def test_who_may_pin(fleet: Fleet) -> None:
+    one, other = await fleet.node(), await fleet.node()
+    token = fleet.signer.token
+    callers = [KEY, token(), token(pin=[other.id]), token(pin=[one.id]), token(pin="*")]
+    async with fleet.router() as http:
+        pins = [bearer(caller) | {"x-muster-pin-node": one.id} for caller in callers]
+        statuses = [(await http.post(CHAT, json=chat(), headers=pin)).status_code for pin in pins]
+
+    assert statuses == [403, 403, 403, 200, 200]
+    assert [len(node.requests) for node in (one, other)] == [2, 0]
+
+
+async def test_a_pinned_request_is_not_tried_elsewhere(fleet: Fleet) -> None:
+    failing = [await fleet.node(says(code)) for code in (500, 401, 503)]
+    other = await fleet.node()
+    async with fleet.router() as http:
+        pins = [bearer(OPERATOR) | {"x-muster-pin-node": node.id} for node in failing]
+        statuses = [(await http.post(CHAT, json=chat(), headers=pin)).status_code for pin in pins]
+
+    assert statuses == [502, 502, 502]
+    assert [len(node.requests) for node in (*failing, other)] == [1, 1, 1, 0]
+
+
+async def test_a_pin_tells_when_the_node_is_busy_or_unknown(fleet: Fleet) -> None:
+    busy = await fleet.node(says(503, "node_draining"))
+    async with fleet.router() as http:
+        http.headers.update(bearer(OPERATOR))
+        draining = await http.post(CHAT, json=chat(), headers={"x-muster-pin-node": busy.id})
+        unknown = await http.post(CHAT, json=chat(), headers={"x-muster-pin-node": "nobody"})
+
+    assert (draining.status_code, draining.json()["error"]["code"]) == (503, "no_ready_node")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (503, "no_ready_node")
