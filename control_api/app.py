@@ -1,12 +1,10 @@
 """Makes the control API: wires the packages together, nothing else."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -19,10 +17,14 @@ from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.service import JobService
 from control_api.automation.worker import Worker
 from control_api.catalogue import routes as catalogue_routes
-from control_api.catalogue.service import CatalogueService
+from control_api.catalogue.hub import Hub
+from control_api.catalogue.popularity import PopularityCache
+from control_api.catalogue.service import CatalogueHooks, CatalogueService
+from control_api.catalogue.supported import SupportedModels
 from control_api.distribution import routes as distribution_routes
 from control_api.distribution.service import DistributionService
 from control_api.fleet import node_routes
+from control_api.fleet import repository as fleet_repository
 from control_api.fleet import routes as fleet_routes
 from control_api.fleet.heartbeats import HeartbeatService
 from control_api.fleet.hooks import FleetHooks
@@ -34,12 +36,21 @@ from control_api.kit import http
 from control_api.kit.bus import Bus
 from control_api.kit.database import Database
 from control_api.kit.tasks import owned_task
-from control_api.migrations import runner
 from control_api.settings import Settings
 
-log = structlog.get_logger()
-
 BODY_LIMIT_BYTES = 4 << 20
+
+
+_ROUTERS = (
+    system.router,
+    access_routes.router,
+    fleet_routes.router,
+    node_routes.router,
+    catalogue_routes.router,
+    distribution_routes.router,
+    automation_routes.router,
+    live.router,
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,56 @@ class Services:
     nodes: NodeService
     heartbeats: HeartbeatService
     catalogue: CatalogueService
+    popularity: PopularityCache
     distribution: DistributionService
     automation: JobService
-    node_host: Callable[[AsyncSession, str], Any]
-    host_is_busy: Callable[[AsyncSession, str], Any]
+    node_host: Callable[[AsyncSession, str], Awaitable[str | None]]
+    host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
+
+
+def _wire(settings: Settings, database: Database, keys: Keys, identity: firststart.Identity, hub: Hub) -> Services:
+    """Build the services from the lowest domain up; lower ones tell higher ones through hooks."""
+    playbooks = PlaybookCatalogue(settings.project_dir)
+    supported = SupportedModels.load(settings.project_dir / "supported_models.json")
+    distribution = DistributionService(settings, supported.official_ids)
+    hooks = FleetHooks(
+        validate_variables=playbooks.variables.check,
+        node_registered=distribution.node_registered,
+        heartbeat_applied=distribution.heartbeat_applied,
+        node_came_online=distribution.node_came_online,
+        node_removed=distribution.node_removed,
+        renew_fetches=distribution.renew_fetches,
+        is_last_ready=distribution.is_last_ready,
+    )
+    fleet = FleetService(settings, keys.credentials, hooks)
+    popularity = PopularityCache(hub, [entry.repo for entry in supported.all])
+    catalogue_hooks = CatalogueHooks(distribution.model_registered, distribution.model_deleting)
+    return Services(
+        settings=settings,
+        database=database,
+        bus=Bus(database.control),
+        store_id=identity.store_id,
+        access=AccessService(identity.signer, job_is_running=job_repository.job_is_running),
+        fleet=fleet,
+        nodes=NodeService(settings, keys.routing, hooks),
+        heartbeats=HeartbeatService(settings, database.control, hooks),
+        catalogue=CatalogueService(supported, hub, popularity, catalogue_hooks),
+        popularity=popularity,
+        distribution=distribution,
+        automation=JobService(settings, fleet, playbooks),
+        node_host=fleet_repository.host_of_node,
+        host_is_busy=job_repository.is_busy,
+    )
+
+
+def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
+    presence = Presence(services.settings, services.database.control)
+    return {
+        "bus": services.bus.run(),
+        "presence": presence.run(),
+        "heartbeats": services.heartbeats.run(),
+        "popularity": services.popularity.run(),
+    }
 
 
 def create_app(settings: Settings, *, with_worker: bool = False, local_node: bool = False) -> FastAPI:
@@ -78,11 +135,15 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             stack.push_async_callback(database.close)
             await database.ping()
             identity = await firststart.prepare(settings, database, keys)
-            services = _wire(settings, database, keys, identity)
+            hub = stack.enter_context(closing(Hub(settings)))
+            services = _wire(settings, database, keys, identity, hub)
             if local_node:
                 await firststart.local_host(settings, database, services.fleet)
-            for name, loop in _loops(services, keys, with_worker=with_worker).items():
+            for name, loop in _loops(services).items():
                 await stack.enter_async_context(owned_task(loop, name=name))
+            if with_worker:
+                worker = Worker(settings, database, services.automation.wake)
+                await stack.enter_async_context(owned_task(worker.run(), name="worker"))
             yield {name: getattr(services, name) for name in Services.__dataclass_fields__}
 
     app = FastAPI(title="Muster control API", version=__version__, lifespan=lifespan)

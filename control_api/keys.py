@@ -31,7 +31,9 @@ def load_keys(settings: Settings) -> Keys:
         values = {name: key.get_secret_value() for name, key in given.items() if key}
     elif settings.database_url:
         missing = " and ".join(f"MUSTER_{name.upper()}_KEY" for name, key in given.items() if not key)
-        raise StartupError(f"With PostgreSQL {missing} must be given.", code="keys_missing", hint="Make them with `muster keys secret`.")
+        raise StartupError(
+            f"With PostgreSQL {missing} must be given.", code="keys_missing", hint="Make them with `muster keys secret`."
+        )
     else:
         values = _kept(settings.state_dir / "keys.json")
     return Keys(*(SecretBox(values[name], name=name) for name in ("routing", "credentials")))

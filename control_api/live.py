@@ -109,6 +109,8 @@ class _Follower:
                     rows = await jobs.events_after(session, job_id, after, JOB_BATCH)
                 for row in rows:
                     data = JobEventOut.model_validate(row).model_dump(mode="json")
-                    await self._send({"topic": f"job:{job_id}", "type": "job.event", "id": row.id, "at": data["at"], "data": data})
+                    await self._send(
+                        {"topic": f"job:{job_id}", "type": "job.event", "id": row.id, "at": data["at"], "data": data}
+                    )
                     self._jobs[job_id] = row.id or after
             await asyncio.sleep(JOB_POLL_S)

@@ -70,6 +70,7 @@ async def run_worker(settings: Settings) -> None:
 async def serve_dashboard(settings: Settings) -> None:
     """Serve the dashboard; it knows nothing but the API and the router."""
     from dashboards.app import serve as serve_panel
+
     from dashboards.settings import DashboardSettings
 
     wanted = DashboardSettings(

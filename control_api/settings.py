@@ -58,7 +58,9 @@ class Settings(BaseSettings):
     auto_distribution: Literal["registered", "best-fit", "all", "off"] = "registered"
     max_concurrent_downloads: int = 10
     disk_reserve_bytes: int = GIB
-    node_networks: list[str] = Field(default_factory=list, description="Networks that nodes may live in beside their host's address.")
+    node_networks: list[str] = Field(
+        default_factory=list, description="Networks that nodes may live in beside their host's address."
+    )
 
     run_dir: Path | None = Field(default=None, description="Job run directories; default: a directory on tmpfs.")
     job_timeout_s: int = 7200

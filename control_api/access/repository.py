@@ -56,7 +56,9 @@ async def extend_session(session: AsyncSession, id_hash: str, expires_at: dateti
 
 async def delete_session(session: AsyncSession, id_hash: str) -> None:
     """End a session, and forget those that expired."""
-    await session.exec(delete(UserSession).where((col(UserSession.id_hash) == id_hash) | (col(UserSession.expires_at) < utcnow())))
+    await session.exec(
+        delete(UserSession).where((col(UserSession.id_hash) == id_hash) | (col(UserSession.expires_at) < utcnow()))
+    )
 
 
 async def newest_signing_key(session: AsyncSession) -> SigningKey | None:

@@ -106,7 +106,9 @@ class AccessService:
         setting = await repository.get_setting(session, SETUP_SETTING)
         valid = setting and setting["hash"] == token_hash(token) and datetime.fromisoformat(setting["expires_at"]) > utcnow()
         if not valid or await repository.count_users(session):
-            raise Forbidden("The set-up link is used up or has expired.", code="setup_closed", hint="Restart the control API for a new one.")
+            raise Forbidden(
+                "The set-up link is used up or has expired.", code="setup_closed", hint="Restart the control API for a new one."
+            )
         hashed = await anyio.to_thread.run_sync(password_hash, password)
         user = User(name=name, password_hash=hashed, scopes=[Scope.ADMIN])
         session.add(user)

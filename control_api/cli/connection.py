@@ -13,11 +13,17 @@ from control_api.errors import MusterError
 from control_api.firststart import LOCAL_KEY_FILE
 from control_api.settings import Settings
 
-Url = Annotated[str, typer.Option("--url", envvar="MUSTER_API_URL", help="Control API; default: the one of this machine.", show_default=False)]
+Url = Annotated[
+    str,
+    typer.Option("--url", envvar="MUSTER_API_URL", help="Control API; default: the one of this machine.", show_default=False),
+]
 Key = Annotated[
     str,
     typer.Option(
-        "--api-key", envvar="MUSTER_API_KEY", help="API key; default: the one that `muster up` left for its own user.", show_default=False
+        "--api-key",
+        envvar="MUSTER_API_KEY",
+        help="API key; default: the one that `muster up` left for its own user.",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

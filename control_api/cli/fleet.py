@@ -114,7 +114,9 @@ def rekey(name: Name, url: Url = "", key: Key = "") -> None:
 @hosts.command("credential")
 def add_credential(
     name: Annotated[str, typer.Argument(help="What you call it.")],
-    key_file: Annotated[Path | None, typer.Option("--ssh-key", exists=True, dir_okay=False, help="Private key without passphrase.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--ssh-key", exists=True, dir_okay=False, help="Private key without passphrase.")
+    ] = None,
     ask_become: Annotated[bool, typer.Option("--ask-become-password", help="Ask for the sudo password.")] = False,
     url: Url = "",
     key: Key = "",

@@ -20,7 +20,10 @@ def list_keys(url: Url = "", key: Key = "", as_json: Json = False) -> None:
         return print_json(found)
     print_table(
         ["ID", "NAME", "KEY", "SCOPES", "MODELS", "EXPIRES"],
-        [(k.id, k.name, f"{k.prefix}…", ",".join(k.scopes), ",".join(k.models or ["all"]), k.expires_at or "never") for k in found],
+        [
+            (k.id, k.name, f"{k.prefix}…", ",".join(k.scopes), ",".join(k.models or ["all"]), k.expires_at or "never")
+            for k in found
+        ],
         empty="No API keys yet. Make one: muster keys create NAME",
     )
 
@@ -48,6 +51,8 @@ def delete(key_id: Annotated[str, typer.Argument(help="Key id.")], url: Url = ""
 
 
 @app.command("secret")
-def secret(api_key: Annotated[bool, typer.Option(help="In the form of an API key, for MUSTER_BOOTSTRAP_API_KEY.")] = False) -> None:
+def secret(
+    api_key: Annotated[bool, typer.Option(help="In the form of an API key, for MUSTER_BOOTSTRAP_API_KEY.")] = False,
+) -> None:
     """Print a new random secret for MUSTER_ROUTING_KEY or MUSTER_CREDENTIALS_KEY."""
     print(new_token("mk") if api_key else SecretBox.new_key())

@@ -27,7 +27,13 @@ def hub(url: Url = "", key: Key = "", as_json: Json = False) -> None:
     print_table(
         ["ID", "SIZE", "MEMORY", "STATE", "READY ON"],
         [
-            (m.id, size(m.size_bytes), size(m.required_memory_bytes), m.lifecycle_status, sum(n.state == "ready" for n in m.nodes))
+            (
+                m.id,
+                size(m.size_bytes),
+                size(m.required_memory_bytes),
+                m.lifecycle_status,
+                sum(n.state == "ready" for n in m.nodes),
+            )
             for m in found.models
         ],
         empty="The catalogue is empty.",
@@ -112,7 +118,9 @@ async def _follow(client: Client, task_ids: list[str]) -> list[TaskOut]:
             found = await client.tasks.list(ids=task_ids) if task_ids else []
             for task in found:
                 description = f"{names.get(task.node_id, task.node_id)} {task.status}"
-                progress.update(bars[task.id], description=description, completed=task.bytes_done, total=task.bytes_total or None)
+                progress.update(
+                    bars[task.id], description=description, completed=task.bytes_done, total=task.bytes_total or None
+                )
             if not any(task.status.is_open for task in found):
                 return found
             await asyncio.sleep(POLL_S)

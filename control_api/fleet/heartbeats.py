@@ -29,8 +29,6 @@ log = structlog.get_logger()
 
 FLUSH_S = 1.0
 TOKEN_AGE = timedelta(days=1)
-# Routers tell clients how far a model is; more often than in these steps is not worth a new route table.
-PROGRESS_STEP = 0.1
 
 
 class HeartbeatService:
@@ -116,7 +114,9 @@ class HeartbeatService:
             node.degraded = bool(failed)
             publish(session, "alerts", "node.degraded", {"id": node.id, "name": node.name, "degraded": node.degraded})
         reason = f"{beat.ready_models.loaded} of {beat.ready_models.total} models loaded"
-        return set_state(session, node, derive(facts), reason if node.state is not NodeState.OFFLINE else "heartbeat after silence")
+        return set_state(
+            session, node, derive(facts), reason if node.state is not NodeState.OFFLINE else "heartbeat after silence"
+        )
 
 
 def _is_old(node: Node, beat: Heartbeat) -> bool:
@@ -170,6 +170,4 @@ def _values(report: ModelReport) -> dict[str, Any]:
 
 
 def _routes_differ(row: NodeModel, report: ModelReport) -> bool:
-    step = PROGRESS_STEP * max(report.bytes_total, 1)
-    moved = row.state is not ModelState.READY and row.bytes_done // step != report.bytes_done // step
-    return moved or (row.state, row.slots) != (report.state, report.slots)
+    return (row.state, row.slots) != (report.state, report.slots)

@@ -133,7 +133,9 @@ class Node(ControlTable, table=True):
     previous_instance_id: str | None = Field(default=None, max_length=64, description="Its late reports are ignored.")
     heartbeat_seq: int = 0
     last_heartbeat_at: datetime = Field(default_factory=utcnow, index=True)
-    was_online: bool = Field(default=False, description="This instance was online once, so it does not fall back to registering.")
+    was_online: bool = Field(
+        default=False, description="This instance was online once, so it does not fall back to registering."
+    )
     ready_loaded: int = 0
     ready_total: int = 0
     gpus: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON)

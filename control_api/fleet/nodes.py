@@ -34,7 +34,9 @@ class NodeService:
         """
         used = await repository.use_ticket(session, token_hash(ticket))
         if not used:
-            raise Unauthenticated("The enrolment ticket is unknown, used or expired.", code="bad_ticket", hint="Run the playbook again.")
+            raise Unauthenticated(
+                "The enrolment ticket is unknown, used or expired.", code="bad_ticket", hint="Run the playbook again."
+            )
         host = await repository.get_host(session, used.host_id) if used.host_id else None
         self._check_base_url(host, str(wanted.base_url))
         node = await self._node_for(session, used, host, wanted)
@@ -47,14 +49,18 @@ class NodeService:
         publish(session, "nodes", "node.registered", {"id": node.id, "name": node.name, "state": node.state})
         return node, token
 
-    async def _node_for(self, session: AsyncSession, ticket: EnrolmentTicket, host: Host | None, wanted: RegisterRequest) -> Node:
+    async def _node_for(
+        self, session: AsyncSession, ticket: EnrolmentTicket, host: Host | None, wanted: RegisterRequest
+    ) -> Node:
         if host and (existing := await repository.node_of_host(session, host.id)):
             existing.admission = Admission.OPEN if existing.admission is Admission.PENDING else existing.admission
-            self._set_state(session, existing, NodeState.REGISTERING, "registered again")
+            set_state(session, existing, NodeState.REGISTERING, "registered again")
             return existing
         name = host.name if host else wanted.name
         if await repository.node_by_name(session, name):
-            raise Conflict(f"There is a node {name!r} already.", code="node_exists", hint="Delete it first, or choose another name.")
+            raise Conflict(
+                f"There is a node {name!r} already.", code="node_exists", hint="Delete it first, or choose another name."
+            )
         admission = Admission.OPEN if host else Admission.PENDING
         state = NodeState.REGISTERING if host else NodeState.PENDING
         tags = sorted({*(host.tags if host else []), *wanted.tags})
@@ -112,7 +118,9 @@ class NodeService:
         if models:
             named = ", ".join(models[:5])
             hint = "Make another node ready first, or use force."
-            raise Conflict(f"{node.name!r} is the last ready node of {named}.", code="last_ready_node", hint=hint, details=models)
+            raise Conflict(
+                f"{node.name!r} is the last ready node of {named}.", code="last_ready_node", hint=hint, details=models
+            )
         await session.merge(NodeHold(node_id=node.id, holder=by.label, reason=reason, at=utcnow()))
         if node.admission is not Admission.DRAINED:
             node.admission = Admission.DRAINED
@@ -153,15 +161,19 @@ class NodeService:
         node.manifest_revision += 1
         in_flight = sum(m.in_flight for m in (await repository.node_models(session, [node.id]))[node.id])
         silent = node.state is NodeState.OFFLINE
-        self._set_state(session, node, derive(facts_of(node, failed=0, in_flight=in_flight, silent=silent)), reason)
+        set_state(session, node, derive(facts_of(node, failed=0, in_flight=in_flight, silent=silent)), reason)
         session.add(node)
         await revision.bump(session, revision.ROUTES)
 
-    def _set_state(self, session: AsyncSession, node: Node, state: NodeState, reason: str) -> None:
-        set_state(session, node, state, reason)
 
-
-_PLACEHOLDERS = {"base_url": "", "version": "", "instance_id": "", "inference_key_encrypted": "", "token_hash": "", "hardware": {}}
+_PLACEHOLDERS = {
+    "base_url": "",
+    "version": "",
+    "instance_id": "",
+    "inference_key_encrypted": "",
+    "token_hash": "",
+    "hardware": {},
+}
 
 
 def facts_of(node: Node, *, failed: int, in_flight: int, silent: bool, all_required: bool = False) -> Facts:

@@ -97,6 +97,11 @@ async def get_node(session: AsyncSession, node_id: str) -> Node | None:
     return await session.get(Node, node_id)
 
 
+async def host_of_node(session: AsyncSession, node_id: str) -> str | None:
+    """Return the id of a node's host."""
+    return (await session.exec(select(Node.host_id).where(Node.id == node_id))).first()
+
+
 async def node_of_host(session: AsyncSession, host_id: str) -> Node | None:
     """Return the node of a host."""
     return (await session.exec(select(Node).where(Node.host_id == host_id))).first()
@@ -115,7 +120,9 @@ async def list_nodes(session: AsyncSession, node_ids: Collection[str] | None = N
     return list((await session.exec(statement)).all())
 
 
-async def page_nodes(session: AsyncSession, state: NodeState | None, cursor: str | None, limit: int) -> tuple[list[Node], str | None]:
+async def page_nodes(
+    session: AsyncSession, state: NodeState | None, cursor: str | None, limit: int
+) -> tuple[list[Node], str | None]:
     """Return a page of nodes by name, of all states or of one."""
     statement = select(Node) if state is None else select(Node).where(Node.state == state)
     return await page(session, statement, Node.name, cursor=cursor, limit=limit)

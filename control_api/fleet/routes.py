@@ -42,7 +42,9 @@ def _nodes(request: Request) -> NodeService:
 
 
 @router.get("/hosts")
-async def list_hosts(request: Request, _: Reader, session: ReadSession, cursor: Cursor = None, limit: Limit = 100) -> Page[HostOut]:
+async def list_hosts(
+    request: Request, _: Reader, session: ReadSession, cursor: Cursor = None, limit: Limit = 100
+) -> Page[HostOut]:
     """List hosts by name."""
     rows, following = await repository.page_hosts(session, cursor, limit)
     return Page(items=await _fleet(request).out(session, rows), next_cursor=following)
@@ -69,7 +71,9 @@ def _validated(entries: list[dict[str, Any]]) -> list[HostCreate]:
         try:
             hosts.append(HostCreate(**entry))
         except ValidationError as error:
-            problems += [{"host": entry["name"], "field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()]
+            problems += [
+                {"host": entry["name"], "field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()
+            ]
     if problems or not hosts:
         first = "; ".join(f"{p['host']}: {p['field']}: {p['message']}" for p in problems[:3]) or "it holds no hosts"
         raise BadInput(f"The inventory cannot be imported: {first}", code="bad_inventory", details=problems)

@@ -92,7 +92,9 @@ class Bus:
 
     async def _turn(self) -> None:
         async with self._store.read() as session:
-            statement = select(BusEvent).where(col(BusEvent.id) > self._last_id - LOOK_BACK, col(BusEvent.id).not_in(self._seen or {0}))
+            statement = select(BusEvent).where(
+                col(BusEvent.id) > self._last_id - LOOK_BACK, col(BusEvent.id).not_in(self._seen)
+            )
             events = (await session.exec(statement.order_by(col(BusEvent.id)).limit(QUEUE_SIZE))).all()
         for event in events:
             self._seen.add(event.id or 0)
@@ -112,4 +114,3 @@ class Bus:
     async def _forget_old(self) -> None:
         async with self._store.write() as session:
             await session.exec(delete(BusEvent).where(col(BusEvent.at) < db_now(-KEEP_S)))
-

@@ -62,6 +62,7 @@ class RequestContext:
         self._body_limit_bytes = body_limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -151,7 +152,9 @@ async def _integrity_error(request: Request, error: IntegrityError) -> JSONRespo
 async def _store_error(request: Request, error: OperationalError) -> JSONResponse:
     log.error("http.store_unavailable", error=str(error.orig))
     hint = "Try again; see /readyz."
-    return _render(request, Unavailable("The store does not answer.", code="store_unavailable", hint=hint, headers={"retry-after": "1"}))
+    return _render(
+        request, Unavailable("The store does not answer.", code="store_unavailable", hint=hint, headers={"retry-after": "1"})
+    )
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Query
 from sqlmodel import col
@@ -10,8 +10,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control_api.errors import BadInput
-
-Row = TypeVar("Row")
 
 Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
 Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
@@ -30,7 +28,7 @@ def decode_cursor(cursor: str) -> str:
         raise BadInput("cursor is not one that this API gave out.", code="bad_cursor") from error
 
 
-async def page(
+async def page[Row](
     session: AsyncSession,
     statement: SelectOfScalar[Row],
     key: Any,

@@ -55,7 +55,9 @@ class KeptProcess:
                 code = await self._once()
                 backoff_s = FIRST_BACKOFF_S if time.monotonic() - started > SETTLED_S else min(backoff_s * 2, LONGEST_BACKOFF_S)
                 self.restarts += 1
-                log.warning("process.ended", name=self.command.name, code=code, restart_in_s=backoff_s, log=str(self.command.log_file))
+                log.warning(
+                    "process.ended", name=self.command.name, code=code, restart_in_s=backoff_s, log=str(self.command.log_file)
+                )
                 await asyncio.sleep(backoff_s)
         finally:
             await self.stop()

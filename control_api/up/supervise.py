@@ -71,7 +71,9 @@ async def _check_ports(settings: Settings) -> None:
         try:
             server = await asyncio.start_server(lambda *_: None, host, port)
         except OSError as error:
-            raise StartupError(f"{host}:{port} cannot be used: {error.strerror}.", code="port_taken", hint=f"Set {name}.") from error
+            raise StartupError(
+                f"{host}:{port} cannot be used: {error.strerror}.", code="port_taken", hint=f"Set {name}."
+            ) from error
         server.close()
         await server.wait_closed()
 

@@ -1,0 +1,45 @@
+# Everything a newcomer needs: `make demo` and `make test`. Each does all of its own set-up.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+HOSTS ?= 0
+CHECK ?=
+PY := .venv/bin/python
+
+.PHONY: help demo test check format lock migration clean
+
+help: ## Say what there is.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+demo: ## Bring this machine up as a node and ask it something. HOSTS=2: two real SSH hosts. CHECK=1: once, for scripts.
+	@tools/env.sh control
+	@$(PY) -m demo --hosts $(HOSTS) $(if $(CHECK),--check)
+
+test: ## Install what the tests need and run all of them.
+	@tools/env.sh dev
+	@tools/system-packages.sh
+	@tools/test.sh
+
+check: ## Lint, types, import contract, playbooks, migrations.
+	@tools/env.sh dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/ansible-lint --offline --profile production
+	$(PY) -m control_api.migrations check
+
+format: ## Format the code.
+	@tools/env.sh dev
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lock: ## Resolve all dependencies again. Writes no index address.
+	@tools/env.sh dev
+	@tools/lock.sh
+
+migration: ## Write a migration: make migration STORE=control M="add a column".
+	@tools/env.sh dev
+	$(PY) -m control_api.migrations revision $(STORE) "$(M)"
+
+clean: ## Remove what is made here; caches of the user stay.
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache dist build

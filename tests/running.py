@@ -1,0 +1,84 @@
+"""A real control API for tests: served by uvicorn on a free port, on a store of its own."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import uvicorn
+from fastapi import FastAPI
+
+from control_api.app import create_app
+from control_api.client import Client
+from control_api.firststart import LOCAL_KEY_FILE
+from control_api.kit.database import Database
+from control_api.kit.tasks import owned_task
+from control_api.migrations import runner
+from control_api.serve import uvicorn_config
+from control_api.settings import Settings
+
+WAIT_S = 30.0
+
+
+async def until[Value](look: Callable[[], Awaitable[Value]], *, what: str, timeout_s: float = WAIT_S) -> Value:
+    """Look again and again until there is something true; fail naming what was waited for."""
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        if value := await look():
+            return value
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"waited {timeout_s} s in vain: {what}")
+        await asyncio.sleep(0.05)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: FastAPI | Any) -> AsyncIterator[str]:
+    """Yield the URL of an app that is served on a free port."""
+    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    async with owned_task(server._serve(), name="test server") as task:
+
+        async def started() -> bool:
+            if task.done():
+                task.result()
+            return server.started
+
+        await until(started, what="the server to start")
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        server.should_exit = True
+        await asyncio.wait({task}, timeout=15)
+
+
+@dataclass
+class Api:
+    """A running control API, an admin's client, and its store."""
+
+    url: str
+    settings: Settings
+    key: str
+    client: Client
+    http: httpx2.AsyncClient
+    database: Database
+
+
+@contextlib.asynccontextmanager
+async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
+    """Yield a control API that runs with these settings; the store is migrated first."""
+    await runner.upgrade(settings)
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    try:
+        async with serving(create_app(settings, **options)) as url:
+            key = (settings.state_dir / LOCAL_KEY_FILE).read_text().strip()
+            headers = {"authorization": f"Bearer {key}"}
+            async with Client(url, key) as client, httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+                yield Api(url, settings, key, client, http, database)
+    finally:
+        await database.close()
+
+
+def settings_for(folder: Path, **values: Any) -> Settings:
+    """Return settings whose state is in a folder of the test's own."""
+    return Settings(**{"state_dir": folder / "state", "cache_dir": folder / "cache", "run_dir": folder / "runs", **values})

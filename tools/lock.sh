@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Resolves the dependencies of both distributions again, with hashes, for every platform and Python we support.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+compile() { .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" "$@"; }
+compile --python-version 3.12 pyproject.toml -o requirements/control.txt
+compile --python-version 3.11 node_service/pyproject.toml -o requirements/node.txt
+compile --python-version 3.12 -c requirements/control.txt -c requirements/node.txt \
+    pyproject.toml node_service/pyproject.toml --group pyproject.toml:dev -o requirements/dev.txt
