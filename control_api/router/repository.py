@@ -69,7 +69,8 @@ class StoreSource:
         )
 
     async def _nodes(self, session: AsyncSession) -> dict[str, RouteNode]:
-        rows = (await session.execute(_NODES)).all()
+        connection = await session.connection()
+        rows = (await connection.execute(_NODES)).all()
         self._keys = {row.key: self._keys.get(row.key) or self._routing.decrypt(row.key) for row in rows}
         return {row.id: _route_node(row, self._keys[row.key]) for row in rows}
 
