@@ -8,7 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.lifecycle import Sighting
 from control_api.catalogue.models import Artifact, Model
-from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.models import Node, NodeModel, NodeState
 from control_api.kit.paging import page
 
 
@@ -45,12 +45,13 @@ async def artifacts(session: AsyncSession, models: Collection[str] | None = None
 
 async def sightings(session: AsyncSession, models: Collection[str] | None = None) -> dict[str, list[Sighting]]:
     """Return where nodes report all models, or those with these ids, by model and by the node's name."""
-    report = (NodeModel.state, NodeModel.bytes_done, NodeModel.bytes_total, NodeModel.size)
-    columns = (NodeModel.model_id, Node.id, Node.name, Node.state, *report)
-    statement = select(*map(col, columns)).join(Node, col(Node.id) == col(NodeModel.node_id)).order_by(col(Node.name))
+    statement = (
+        select(NodeModel, Node.name, Node.state).join(Node, col(Node.id) == col(NodeModel.node_id)).order_by(col(Node.name))
+    )
     if models is not None:
         statement = statement.where(col(NodeModel.model_id).in_(models))
     found: dict[str, list[Sighting]] = defaultdict(list)
-    for model_id, *values in (await session.execute(statement)).all():
-        found[model_id].append(Sighting(*values))
+    for row, name, state in (await session.exec(statement)).all():
+        sighting = Sighting(row.node_id, name, NodeState(state), row.state, row.bytes_done, row.bytes_total, row.size)
+        found[row.model_id].append(sighting)
     return found

@@ -8,7 +8,6 @@ from pydantic import TypeAdapter, ValidationError
 from control_api.catalogue.models import SupportedModel
 from control_api.errors import StartupError
 
-FILE_NAME = "supported_models.json"
 DEV_TAG = "dev"
 
 
@@ -19,9 +18,8 @@ class SupportedModels:
         self._by_id = {entry.id: entry for entry in entries}
 
     @classmethod
-    def load(cls, folder: Path) -> "SupportedModels":
-        """Read the file in a folder. Raises ``StartupError`` naming the file and what is wrong with it."""
-        path = folder / FILE_NAME
+    def load(cls, path: Path) -> "SupportedModels":
+        """Read the file. Raises ``StartupError`` naming the file and what is wrong with it."""
         try:
             entries = TypeAdapter(list[SupportedModel]).validate_python(json.loads(path.read_text()))
         except (OSError, ValueError, ValidationError) as error:

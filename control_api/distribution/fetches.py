@@ -77,7 +77,7 @@ async def _request(session: AsyncSession, node: Node, sha256: str) -> tuple[str,
         .values(expires_at=db_now(_WAIT_S))
         .returning(col(FetchGrant.id), col(FetchGrant.granted))
     )
-    row = (await session.execute(statement)).first()
+    row = (await session.exec(statement)).first()
     if row:
         return row[0], row[1]
     grant = FetchGrant(

@@ -31,14 +31,14 @@ async def bump_manifest(session: AsyncSession, node: Node) -> int:
     """Give a node's manifest a new revision and return it; one statement, so that no two changes share one."""
     statement = update(Node).where(col(Node.id) == node.id).values(manifest_revision=Node.manifest_revision + 1)
     returning = statement.returning(col(Node.manifest_revision)).execution_options(synchronize_session=False)
-    revision: int = (await session.execute(returning)).scalar_one()
+    revision: int = (await session.exec(returning)).scalar_one()
     set_committed_value(node, "manifest_revision", revision)
     return revision
 
 
 async def raise_manifest(session: AsyncSession, node: Node, revision: int) -> int:
     """Give a node's manifest this revision and return it."""
-    await session.execute(update(Node).where(col(Node.id) == node.id).values(manifest_revision=revision))
+    await session.exec(update(Node).where(col(Node.id) == node.id).values(manifest_revision=revision))
     set_committed_value(node, "manifest_revision", revision)
     return revision
 

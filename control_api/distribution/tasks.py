@@ -21,19 +21,19 @@ def apply_report(task: DownloadTask, report: ModelReport, now: datetime) -> bool
     """
     if not task.status.is_open or report.generation != task.generation:
         return False
-    before = (task.status, task.bytes_done, task.bytes_total, task.speed_bps)
-    if report.state in _MOVING:
-        task.status = TaskStatus.IN_PROGRESS
-        task.started_at = task.started_at or now
+    before = task.model_dump()
+    if report.state in _MOVING or report.state is ModelState.QUEUED:
         task.bytes_done, task.bytes_total = report.bytes_done, report.bytes_total or task.bytes_total
-        task.speed_bps = report.speed_bps
+        # A node that tries again says why; the task goes on.
+        task.speed_bps, task.error = report.speed_bps, report.error
+    if report.state in _MOVING:
+        task.status, task.started_at = TaskStatus.IN_PROGRESS, task.started_at or now
     elif report.state in _DONE:
-        task.started_at = task.started_at or now
-        task.bytes_done = task.bytes_total
+        task.started_at, task.bytes_done = task.started_at or now, task.bytes_total
         close(task, TaskStatus.COMPLETED, now)
     elif report.state is ModelState.FAILED:
         close(task, TaskStatus.FAILED, now, error=report.error or "The node gave no reason.")
-    return before != (task.status, task.bytes_done, task.bytes_total, task.speed_bps)
+    return before != task.model_dump()
 
 
 def close(task: DownloadTask, status: TaskStatus, now: datetime, *, error: str | None = None) -> None:

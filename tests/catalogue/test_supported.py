@@ -10,12 +10,11 @@ import pytest
 import control_api.catalogue
 from control_api.catalogue.memory import required_memory_bytes
 from control_api.catalogue.sources import check_path, parts_of
-from control_api.catalogue.supported import FILE_NAME, SupportedModels
+from control_api.catalogue.supported import SupportedModels
 from control_api.errors import StartupError
 from control_api.settings import Settings
 
-FOLDER = Settings().project_dir
-FILE = FOLDER / FILE_NAME
+FILE = Settings().project_dir / "supported_models.json"
 SCHEMA = Path(control_api.catalogue.__file__).parent / "supported_models.schema.json"
 
 
@@ -28,7 +27,7 @@ def test_file_is_valid_by_its_schema() -> None:
 
 
 def test_the_fixed_list_is_the_four_of_the_specification_and_dev_models_are_not_in_it() -> None:
-    supported = SupportedModels.load(FOLDER)
+    supported = SupportedModels.load(FILE)
 
     assert supported.official_ids == {"gpt-oss:20b", "gpt-oss:120b", "gpt-oss-safeguard:20b", "qwen3-coder:30b"}
     assert supported.get("smollm2:135m") is not None
@@ -57,11 +56,11 @@ def test_required_memory_is_the_documented_estimate(entry: dict[str, Any]) -> No
     ],
 )
 def test_a_broken_file_stops_the_start_and_is_named(tmp_path: Path, content: str, named: str) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / "supported_models.json"
     path.write_text(content)
 
     with pytest.raises(StartupError) as raised:
-        SupportedModels.load(tmp_path)
+        SupportedModels.load(path)
 
     assert str(path) in raised.value.message
     assert named in raised.value.message
@@ -69,4 +68,4 @@ def test_a_broken_file_stops_the_start_and_is_named(tmp_path: Path, content: str
 
 def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartupError):
-        SupportedModels.load(tmp_path)
+        SupportedModels.load(tmp_path / "absent.json")
