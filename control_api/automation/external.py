@@ -3,11 +3,10 @@
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation import repository
+from control_api.automation import outcome, repository
 from control_api.automation.event import MAX_TEXT_BYTES, clean
 from control_api.automation.models import Job, JobCreate, JobEventsIn, JobStatus
-from control_api.automation.outcome import begin, finish
-from control_api.automation.service import JobService, describe, outcome_of
+from control_api.automation.service import JobService, describe
 from control_api.errors import BadInput, Conflict, Forbidden
 from control_api.kit.clock import db_now
 
@@ -34,7 +33,7 @@ async def open_run(jobs: JobService, session: AsyncSession, wanted: JobCreate, r
     await repository.update_running(session, job.id, ATTEMPT, lease_until=db_now(LEASE_S), started_at=db_now())
     if job.locks_hosts:
         await _lock(session, job)
-    await begin(session, job, playbook)
+    await outcome.begin(session, job, jobs.playbooks.leaves(job.playbook))
     await session.refresh(job)
     return job
 
@@ -61,8 +60,8 @@ async def report(
         raise Conflict(f"The job has ended already: {job.status}.", code="job_ended")
     await repository.add_events(telemetry, [_row(job_id, event.model_dump()) for event in sent.events])
     if sent.end:
-        outcome = outcome_of(sent.end.rc, sent.end.recap, sent.end.events)
-        await finish(session, job_id, ATTEMPT, jobs.playbooks.find(job.playbook), outcome)
+        result = outcome.of_run(sent.end.rc, sent.end.recap, sent.end.events)
+        await outcome.finish(session, job_id, ATTEMPT, jobs.playbooks.leaves(job.playbook), result)
     await session.refresh(job)
     return job
 

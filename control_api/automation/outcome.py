@@ -8,7 +8,6 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import repository
 from control_api.automation.models import Job, JobStatus
-from control_api.automation.playbooks import Playbook
 from control_api.fleet import repository as fleet
 from control_api.fleet.models import HostState
 from control_api.kit.bus import publish
@@ -38,20 +37,36 @@ class Outcome:
     events: int | None = None
 
 
+def of_run(rc: int, recap: Recap, events: int, errors: Mapping[str, str] | None = None) -> Outcome:
+    """Return the outcome of a run that ended by itself.
+
+    Parameters
+    ----------
+    rc: exit status of ansible-playbook.
+    errors: per host name what went wrong first.
+    """
+    if rc == 0:
+        return Outcome(JobStatus.SUCCESSFUL, None, rc, recap, events)
+    bad = [name for name, counts in recap.items() if not _went_well(counts)]
+    said = [f"{name}: {(errors or {}).get(name, 'failed')}" for name in bad]
+    reason = f"{len(bad)} of {len(recap)} hosts failed. {'; '.join(said)}" if bad else f"ansible-playbook ended with {rc}."
+    return Outcome(JobStatus.FAILED, reason, rc, recap, events)
+
+
 def publish_job(session: AsyncSession, job_id: str, playbook: str, status: JobStatus, reason: str | None = None) -> None:
     """Tell whoever looks on that a job changed."""
     publish(session, "jobs", "job.updated", {"id": job_id, "playbook": playbook, "status": status, "reason": reason})
 
 
-async def begin(session: AsyncSession, job: Job, playbook: Playbook | None) -> None:
-    """Record that a job started on its hosts."""
-    if playbook and playbook.leaves and not job.check:
+async def begin(session: AsyncSession, job: Job, leaves: HostState | None) -> None:
+    """Record that a job started on its hosts. ``leaves``: the state that they will be in if it goes well."""
+    if leaves and not job.check:
         hosts = (await repository.hosts_of(session, [job.id]))[job.id]
         await _set_host_state(session, [host.host_id for host in hosts], HostState.PROVISIONING)
     publish_job(session, job.id, job.playbook, JobStatus.RUNNING)
 
 
-async def finish(session: AsyncSession, job_id: str, attempt: int, playbook: Playbook | None, outcome: Outcome) -> bool:
+async def finish(session: AsyncSession, job_id: str, attempt: int, leaves: HostState | None, outcome: Outcome) -> bool:
     """End a job for good; False if this attempt was given up meanwhile, and then nothing is changed."""
     values = {
         "status": outcome.status,
@@ -67,16 +82,16 @@ async def finish(session: AsyncSession, job_id: str, attempt: int, playbook: Pla
         return False
     await repository.unlock_hosts(session, job_id)
     job = await session.get_one(Job, job_id)
-    if playbook and playbook.leaves and not job.check:
-        await _settle_hosts(session, job_id, playbook.leaves, outcome)
+    if leaves and not job.check:
+        await _settle_hosts(session, job_id, leaves, outcome)
     publish_job(session, job_id, job.playbook, outcome.status, outcome.reason)
     return True
 
 
-async def give_up(session: AsyncSession, job: Job, playbook: Playbook | None, reason: str) -> bool:
+async def give_up(session: AsyncSession, job: Job, leaves: HostState | None, reason: str) -> bool:
     """End an attempt that nobody finished: once more if it may, else ``lost``. False if it ended meanwhile."""
     if job.external or job.attempt >= MAX_ATTEMPTS or job.cancel_requested_at:
-        return await finish(session, job.id, job.attempt, playbook, Outcome(JobStatus.LOST, reason))
+        return await finish(session, job.id, job.attempt, leaves, Outcome(JobStatus.LOST, reason))
     values = {"status": JobStatus.QUEUED, "reason": f"Runs again: {reason}"[:REASON_CHARS]}
     nobody = {"worker": None, "lease_until": None, "supervisor_pid": None}
     if not await repository.update_running(session, job.id, job.attempt, **values, **nobody):

@@ -61,6 +61,11 @@ class PlaybookCatalogue:
         """Return a playbook, or None."""
         return self._playbooks.get(name)
 
+    def leaves(self, name: str) -> HostState | None:
+        """Return the state that a playbook leaves its hosts in; None also if there is no such playbook."""
+        playbook = self.find(name)
+        return playbook.leaves if playbook else None
+
     def get(self, name: str) -> Playbook:
         """Return a playbook. Raises ``NotFound`` naming those that exist."""
         if not (playbook := self.find(name)):

@@ -152,9 +152,16 @@ async def cancel_requested(session: AsyncSession, job_id: str) -> bool:
     return (await session.exec(select(Job.cancel_requested_at).where(Job.id == job_id))).first() is not None
 
 
-async def expired(session: AsyncSession, limit: int = 50) -> list[Job]:
-    """Return running jobs whose lease is over, locked for this transaction."""
-    statement = select(Job).where(Job.status == JobStatus.RUNNING, col(Job.lease_until) < db_now()).limit(limit)
+async def expired_ids(session: AsyncSession) -> list[str]:
+    """Return the ids of running jobs whose lease is over."""
+    return list(
+        (await session.exec(select(Job.id).where(Job.status == JobStatus.RUNNING, col(Job.lease_until) < db_now()))).all()
+    )
+
+
+async def expired(session: AsyncSession, job_ids: Collection[str]) -> list[Job]:
+    """Return those of the jobs that still run without a lease, locked for this transaction."""
+    statement = select(Job).where(col(Job.id).in_(job_ids), Job.status == JobStatus.RUNNING, col(Job.lease_until) < db_now())
     return list((await session.exec(statement.with_for_update(skip_locked=True))).all())
 
 

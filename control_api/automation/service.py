@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import repository
 from control_api.automation.models import EventsOut, Job, JobCreate, JobHost, JobHostOut, JobOut, JobStatus
-from control_api.automation.outcome import Outcome, publish_job
+from control_api.automation.outcome import publish_job
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet.service import FleetService
@@ -155,12 +155,3 @@ class JobService:
 def describe(job: Job) -> str:
     """Name a job so that a person knows whom to ask."""
     return f"job {job.id} ({job.playbook}, {job.status}, asked for by {job.requested_by})"
-
-
-def outcome_of(rc: int, recap: dict[str, dict[str, int]], events: int) -> Outcome:
-    """Return the outcome of a run that ended by itself with an exit status."""
-    if rc == 0:
-        return Outcome(JobStatus.SUCCESSFUL, None, rc, recap, events)
-    bad = [name for name, counts in recap.items() if counts.get("failed") or counts.get("unreachable")]
-    reason = f"{len(bad)} of {len(recap)} hosts failed: {', '.join(bad)}." if bad else f"ansible-playbook ended with {rc}."
-    return Outcome(JobStatus.FAILED, reason, rc, recap, events)

@@ -1,0 +1,101 @@
+"""Starting supervisors: detached, with a clean environment, their order through a pipe."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import structlog
+
+import control_api
+from control_api.automation.order import RunOrder
+
+log = structlog.get_logger()
+
+# All that a supervisor, and so Ansible and its local tasks, see of this process's environment.
+PASSED_ON = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK")
+LOG_TAIL_BYTES = 8192
+
+_PROGRAM = "control_api.automation.supervisor"
+
+# Not asyncio's subprocesses: those are killed when the loop that started them ends, and supervisors outlive their worker.
+Process = subprocess.Popen[bytes]
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment of a supervisor. Ansible is found beside the interpreter, and needs a UTF-8 locale."""
+    path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"LC_ALL": "C.UTF-8", **passed, "PATH": path}
+
+
+class Launcher:
+    """Starts supervisors and waits for those that end while this process lives."""
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[None], Process] = {}
+
+    @property
+    def running(self) -> int:
+        """How many supervisors this process has started that still run."""
+        return len(self._running)
+
+    async def launch(self, order: RunOrder) -> None:
+        """Start a supervisor and give it its order. Raises ``OSError`` if it cannot be started."""
+        output = order.run_dir.with_suffix(".log")
+        process = await asyncio.to_thread(_spawn, order, output)
+        task = asyncio.create_task(_see_off(process, order, output), name=f"supervisor-{order.job_id}")
+        self._running[task] = process
+        task.add_done_callback(self._running.pop)
+
+    async def stop_all(self) -> None:
+        """Tell the supervisors started here to end their runs, and wait until they have. Their jobs are queued again."""
+        for process in self._running.values():
+            process.terminate()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def let_go(self) -> None:
+        """Stop waiting for supervisors; they go on by themselves."""
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _spawn(order: RunOrder, output: Path) -> Process:
+    arguments = [order.job_id, "--run-dir", str(order.run_dir), "--kill-s", str(order.lease.kill_s)]
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", _PROGRAM, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=descriptor,
+            stderr=descriptor,
+            env=clean_environment(),
+            cwd=Path(control_api.__file__).parents[1],
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
+    assert process.stdin
+    with process.stdin as pipe:
+        pipe.write(order.model_dump_json().encode())
+    return process
+
+
+async def _see_off(process: Process, order: RunOrder, output: Path) -> None:
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+    descriptor = os.pidfd_open(process.pid)
+    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    status = process.wait()
+    said = output.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    output.unlink()
+    tell = log.error if status else log.info
+    tell("supervisor.ended", job_id=order.job_id, attempt=order.attempt, status=status, output=said)

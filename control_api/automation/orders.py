@@ -1,0 +1,100 @@
+"""Making the order of an attempt: what the playbook needs to know, and what it logs in with."""
+
+import math
+import os
+from pathlib import Path
+from typing import Protocol
+
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from control_api.automation import repository
+from control_api.automation.models import Job
+from control_api.automation.order import LeaseTimes, RunOrder, Secrets
+from control_api.automation.playbooks import PlaybookCatalogue
+from control_api.errors import StartupError
+from control_api.fleet.service import FleetService
+from control_api.settings import Settings
+
+# The token of a job outlives its time limit by what it may take to end it.
+TOKEN_MARGIN_S = 600
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, and its owner checked
+
+
+class TokenIssuer(Protocol):
+    """What makes job tokens: the access service."""
+
+    def issue_job_token(self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int) -> str:
+        """Return a token for one attempt of one job on these hosts."""
+
+
+class OrderDesk:
+    """Makes orders from claimed jobs."""
+
+    def __init__(self, settings: Settings, access: TokenIssuer, fleet: FleetService, playbooks: PlaybookCatalogue) -> None:
+        self._settings = settings
+        self._access = access
+        self._fleet = fleet
+        self._playbooks = playbooks
+        self._run_root = run_root(settings)
+
+    async def make(self, session: AsyncSession, job: Job) -> RunOrder:
+        """Return the order for the present attempt of a job."""
+        settings = self._settings
+        host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]
+        inventory = await self._fleet.inventory(session, host_ids)
+        return RunOrder(
+            **job.model_dump(include={"attempt", "playbook", "check", "timeout_s", "extra_vars"}),
+            **settings.model_dump(include={"project_dir", "site_dir", "state_dir", "cache_dir"}),
+            job_id=job.id,
+            leaves=self._playbooks.leaves(job.playbook),
+            cancel_grace_s=settings.job_cancel_grace_s,
+            inventory=inventory,
+            secrets=await self._secrets(session, job, host_ids),
+            control_url=settings.control_url,
+            telemetry_url=settings.telemetry_url,
+            api_url=settings.public_api_url,
+            run_dir=self._run_root / f"{job.id}-{job.attempt}",
+            lease=LeaseTimes(
+                renew_s=settings.lease_renew_s,
+                term_s=settings.lease_term_s,
+                kill_s=settings.lease_kill_s,
+                reusable_s=lease_s(settings),
+            ),
+        )
+
+    async def _secrets(self, session: AsyncSession, job: Job, host_ids: list[str]) -> Secrets:
+        token = self._access.issue_job_token(job.id, job.attempt, host_ids, job.timeout_s + TOKEN_MARGIN_S)
+        secrets = Secrets(token=token)
+        for host in await self._fleet.resolve_hosts(session, host_ids):
+            if not host.credential_id:
+                continue
+            key, password = await self._fleet.credential_secrets(session, host.credential_id)
+            if key:
+                secrets.ssh_keys[host.credential_id] = key
+                secrets.credential_of[host.name] = host.credential_id
+            if password:
+                secrets.become_passwords[host.name] = password
+        return secrets
+
+
+def lease_s(settings: Settings) -> int:
+    """Return how long a lease lasts after a renewal, in whole seconds, which is what the database's clock counts in."""
+    return math.ceil(settings.lease_reusable_s)
+
+
+def run_root(settings: Settings) -> Path:
+    """Return the directory for run directories: as set, else on tmpfs, else in the state directory. Made if need be.
+
+    Raises ``StartupError`` if it is somebody else's: secrets go there.
+    """
+    root = settings.run_dir
+    if not root and _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK):
+        root = _SHARED_MEMORY / f"muster-{os.getuid()}"
+    root = root or settings.state_dir / "runs"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = root.lstat()
+    if found.st_uid != os.getuid() or root.is_symlink() or found.st_mode & 0o077:
+        raise StartupError(
+            f"{root} is not a directory that only this user can read.", code="run_dir_unsafe", hint="Set MUSTER_RUN_DIR."
+        )
+    return root

@@ -1,0 +1,135 @@
+"""Finding and ending processes through /proc. Standard library only: the guard has to start fast and stay small."""
+
+import ctypes
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_POLL_S = 0.05
+# How long a process killed with SIGKILL may take to vanish; only the kernel can delay it.
+_KILL_S = 5.0
+
+_PROC = Path("/proc")
+
+
+def become_subreaper() -> None:
+    """Make orphans among the descendants of this process its children, so that they can be found and ended."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have SIGTERM sent to this process when its parent ends; exit at once if it has ended already."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+
+
+def _children_by_parent() -> dict[int, set[int]]:
+    children: defaultdict[int, set[int]] = defaultdict(set)
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            stat = (entry / "stat").read_text()
+        except OSError:
+            continue
+        # The command may hold spaces and parentheses; what follows its last one does not.
+        state, parent = stat.rpartition(")")[2].split()[:2]
+        if state not in "ZX":
+            children[int(parent)].add(int(entry.name))
+    return children
+
+
+def children(root: int) -> set[int]:
+    """Return the living children of a process."""
+    return _children_by_parent()[root]
+
+
+def descendants(root: int) -> set[int]:
+    """Return all living descendants of a process."""
+    by_parent = _children_by_parent()
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        new = by_parent[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
+def marked(name: str, value: str) -> set[int]:
+    """Return the processes whose environment holds ``name=value``, as far as this user may look."""
+    wanted = f"{name}={value}".encode()
+    found = set()
+    for entry in _PROC.iterdir():
+        try:
+            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.add(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def end_tree(root: int, *, grace_s: float, keep: Collection[int] = ()) -> set[int]:
+    """End everything below a process and return what could not be ended.
+
+    Each child is sent SIGTERM: Ansible's main process then ends its own workers properly. Their orphans become children of
+    ``root``, a subreaper, and get it too. What lives on after ``grace_s`` is killed.
+
+    Parameters
+    ----------
+    keep: children to leave alone.
+    """
+    kept = set(keep)
+    asked: set[int] = set()
+
+    def ask() -> set[int]:
+        new = children(root) - kept - asked
+        send(new, signal.SIGTERM)
+        asked.update(new)
+        return descendants(root) - kept
+
+    if not (left := _wait_gone(ask, grace_s)):
+        return left
+
+    def kill() -> set[int]:
+        alive = descendants(root) - kept
+        send(alive, signal.SIGKILL)
+        return alive
+
+    return _wait_gone(kill, _KILL_S)
+
+
+def end_marked(name: str, value: str, *, grace_s: float) -> set[int]:
+    """End the processes whose environment holds ``name=value`` and return what could not be ended."""
+    for signum, limit_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _KILL_S)):
+        send(marked(name, value), signum)
+        if not (left := _wait_gone(lambda: marked(name, value), limit_s)):
+            return left
+    return left
+
+
+def _wait_gone(look: Callable[[], set[int]], limit_s: float) -> set[int]:
+    deadline = time.monotonic() + limit_s
+    while (left := look()) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    return left
+
+
+def send(pids: Collection[int], signum: signal.Signals) -> None:
+    """Send a signal to processes; those that are gone or not ours are passed over."""
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except (ProcessLookupError, PermissionError):
+            continue

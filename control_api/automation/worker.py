@@ -1,0 +1,122 @@
+"""Workers: claim jobs, start a supervisor for each, and give up those that lost theirs. Any number of them, anywhere."""
+
+import asyncio
+import os
+import socket
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from control_api.automation import outcome, repository
+from control_api.automation.launcher import Launcher
+from control_api.automation.models import Job, JobStatus
+from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s
+from control_api.automation.outcome import Outcome
+from control_api.automation.playbooks import PlaybookCatalogue
+from control_api.automation.supervisor import processes
+from control_api.errors import MusterError
+from control_api.fleet.service import FleetService
+from control_api.kit.database import Database
+from control_api.settings import Settings
+
+log = structlog.get_logger()
+
+POLL_S = 1.0
+# Runs at the same time per worker: each is an Ansible with its forks, some 150 MB.
+CAPACITY = 8
+_LEFTOVER_GRACE_S = 5.0
+
+
+class Worker:
+    """Claims jobs for this machine.
+
+    Parameters
+    ----------
+    wake: set when a job was queued in this process.
+    stop_jobs: end the runs started here when the worker ends, as ``muster up`` does; otherwise they outlive it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        access: TokenIssuer,
+        fleet: FleetService,
+        playbooks: PlaybookCatalogue,
+        *,
+        wake: asyncio.Event | None = None,
+        stop_jobs: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._desk = OrderDesk(settings, access, fleet, playbooks)
+        self._playbooks = playbooks
+        self._wake = wake or asyncio.Event()
+        self._stop_jobs = stop_jobs
+        self._launcher = Launcher()
+        self._name = f"{socket.gethostname()}:{os.getpid()}"
+
+    async def run(self) -> None:
+        """Work until cancelled. A store that is away is tried again at the next turn."""
+        try:
+            while True:
+                try:
+                    await self._turn()
+                except (SQLAlchemyError, OSError) as error:
+                    log.warning("worker.store_unavailable", error=str(error))
+                await self._rest()
+        finally:
+            await (self._launcher.stop_all() if self._stop_jobs else self._launcher.let_go())
+
+    async def _rest(self) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), POLL_S)
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    async def _turn(self) -> None:
+        await self._give_up_expired()
+        while self._launcher.running < CAPACITY:
+            async with self._database.control.write() as session:
+                job = await repository.claim(session, self._name, lease_s(self._settings))
+                if not job:
+                    return
+                await outcome.begin(session, job, self._playbooks.leaves(job.playbook))
+            await self._start(job)
+
+    async def _start(self, job: Job) -> None:
+        log.info("job.claimed", job_id=job.id, playbook=job.playbook, attempt=job.attempt)
+        try:
+            async with self._database.control.read() as session:
+                order = await self._desk.make(session, job)
+            await self._launcher.launch(order)
+        except (MusterError, OSError) as error:
+            log.error("job.not_started", job_id=job.id, error=str(error))
+            failed = Outcome(JobStatus.FAILED, f"The run could not be started: {error}")
+            async with self._database.control.write() as session:
+                await outcome.finish(session, job.id, job.attempt, self._playbooks.leaves(job.playbook), failed)
+
+    async def _give_up_expired(self) -> None:
+        async with self._database.control.read() as session:
+            job_ids = await repository.expired_ids(session)
+        if not job_ids:
+            return
+        for job_id in job_ids:
+            await self._end_leftovers(job_id)
+        async with self._database.control.write() as session:
+            for job in await repository.expired(session, job_ids):
+                log.warning("job.lost", job_id=job.id, attempt=job.attempt, worker=job.worker)
+                who = "the run stopped reporting" if job.external else "its supervisor did not renew its lease"
+                await outcome.give_up(session, job, self._playbooks.leaves(job.playbook), who)
+
+    async def _end_leftovers(self, job_id: str) -> None:
+        """End what is left of a run on this machine, in case its guard was killed too; elsewhere there is nothing to find."""
+        left = await asyncio.to_thread(processes.end_marked, "MUSTER_JOB_ID", job_id, grace_s=_LEFTOVER_GRACE_S)
+        if left:
+            log.error("job.processes_left", job_id=job_id, pids=sorted(left))
+
+
+async def serve_worker(settings: Settings, database: Database, access: TokenIssuer, fleet: FleetService) -> None:
+    """Run a worker as a process of its own, until cancelled. Its runs outlive it."""
+    await Worker(settings, database, access, fleet, PlaybookCatalogue(settings.project_dir)).run()
