@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api import __version__, firststart, live, system
+from control_api import __version__, firststart, live, reference, system
 from control_api.access import routes as access_routes
 from control_api.access.service import AccessService
 from control_api.automation import repository as job_repository
@@ -43,6 +43,7 @@ BODY_LIMIT_BYTES = 4 << 20
 
 _ROUTERS = (
     system.router,
+    reference.router,
     access_routes.router,
     fleet_routes.router,
     node_routes.router,
@@ -73,7 +74,7 @@ class Services:
     host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
 
 
-def _wire(settings: Settings, database: Database, keys: Keys, identity: firststart.Identity, hub: Hub) -> Services:
+def wire(settings: Settings, database: Database, keys: Keys, identity: firststart.Identity, hub: Hub) -> Services:
     """Build the services from the lowest domain up; lower ones tell higher ones through hooks."""
     playbooks = PlaybookCatalogue(settings.project_dir)
     supported = SupportedModels.load(settings.project_dir / "supported_models.json")
@@ -108,6 +109,19 @@ def _wire(settings: Settings, database: Database, keys: Keys, identity: firststa
     )
 
 
+def worker_of(services: Services, *, stop_jobs: bool) -> Worker:
+    """Return a worker that runs jobs with these services."""
+    return Worker(
+        services.settings,
+        services.database,
+        services.access,
+        services.fleet,
+        services.automation.playbooks,
+        wake=services.automation.wake,
+        stop_jobs=stop_jobs,
+    )
+
+
 def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     presence = Presence(services.settings, services.database.control)
     return {
@@ -136,17 +150,18 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             await database.ping()
             identity = await firststart.prepare(settings, database, keys)
             hub = stack.enter_context(closing(Hub(settings)))
-            services = _wire(settings, database, keys, identity, hub)
+            services = wire(settings, database, keys, identity, hub)
             if local_node:
                 await firststart.local_host(settings, database, services.fleet)
             for name, loop in _loops(services).items():
                 await stack.enter_async_context(owned_task(loop, name=name))
             if with_worker:
-                worker = Worker(settings, database, services.automation.wake)
+                # The runs end with `muster up`; a worker of its own leaves them to their supervisors.
+                worker = worker_of(services, stop_jobs=True)
                 await stack.enter_async_context(owned_task(worker.run(), name="worker"))
             yield {name: getattr(services, name) for name in Services.__dataclass_fields__}
 
-    app = FastAPI(title="Muster control API", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="Muster control API", version=__version__, lifespan=lifespan, openapi_url=None)
     for router in _ROUTERS:
         app.include_router(router)
     http.install(app, body_limit_bytes=BODY_LIMIT_BYTES)

@@ -1,5 +1,6 @@
 """What a control API makes at its first start, and checks at every other."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,12 +80,12 @@ async def local_host(settings: Settings, database: Database, fleet: FleetService
     async with database.control.write() as session:
         if await hosts_by_reference(session, [LOCAL_HOST]):
             return
-        variables = {
-            "muster_privileged": False,
-            "muster_state_dir": str(settings.state_dir),
-            "gpu_host_require_gpu": False,
-            "node_service_allow_cpu": True,
-            "node_service_manager": "process",
-        }
-        host = HostCreate(name=LOCAL_HOST, address="127.0.0.1", connection="local", become=False, variables=variables)
+        host = HostCreate(
+            name=LOCAL_HOST,
+            address="127.0.0.1",
+            connection="local",
+            become=False,
+            python=sys.executable,
+            variables={"muster_privileged": False, "gpu_host_require_gpu": False, "node_service_allow_cpu": True},
+        )
         await fleet.store_host(session, host)

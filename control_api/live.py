@@ -8,12 +8,13 @@ import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
+from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
 from control_api.access.models import Scope
 from control_api.automation import repository as jobs
 from control_api.automation.models import JobEventOut
-from control_api.errors import MusterError
+from control_api.errors import Forbidden, MusterError
 from control_api.kit.tasks import owned_task
 from control_api.kit.wire import Wire
 
@@ -23,6 +24,9 @@ TOPICS = {"nodes", "tasks", "jobs", "models", "alerts"}
 JOB_POLL_S = 0.3
 JOB_BATCH = 500
 MAX_JOBS = 32
+# A credential is looked at when a client connects; so that a revoked one does not listen for ever, it connects again.
+LIFE_S = 600
+CLOSE_RECONNECT = 1012
 
 
 class Subscribe(Wire):
@@ -38,13 +42,14 @@ async def events(socket: WebSocket) -> None:
     try:
         await _authenticate(socket)
     except MusterError as error:
-        await socket.close(4401 if error.status == 401 else 4403, error.message)
+        await socket.send_denial_response(JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status))
         return
     await socket.accept()
     follower = _Follower(socket)
     with contextlib.suppress(WebSocketDisconnect):
         async with owned_task(follower.bus(), name="ws-bus"), owned_task(follower.jobs(), name="ws-jobs"):
             await follower.listen()
+            await socket.close(CLOSE_RECONNECT, "Connect again.")
 
 
 async def _authenticate(socket: WebSocket) -> None:
@@ -52,7 +57,7 @@ async def _authenticate(socket: WebSocket) -> None:
     async with socket.state.database.control.read() as session:
         principal = await socket.state.access.authenticate(session, credential if scheme.lower() == "bearer" else "")
     if Scope.READ not in principal.scopes:
-        raise MusterError("This needs the scope 'read'.")
+        raise Forbidden("This needs the scope 'read'.")
 
 
 class _Follower:
@@ -69,7 +74,12 @@ class _Follower:
             await self._socket.send_json(message)
 
     async def listen(self) -> None:
-        """Take subscriptions until the client leaves."""
+        """Take subscriptions until the client leaves, or has been here so long that its credential is checked again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIFE_S):
+                await self._listen()
+
+    async def _listen(self) -> None:
         while True:
             text = await self._socket.receive_text()
             try:

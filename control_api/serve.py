@@ -1,10 +1,12 @@
 """The processes of the control plane: what each ``muster serve …`` runs."""
 
+from contextlib import closing
+
 import uvicorn
 
 from control_api import firststart
-from control_api.app import create_app
-from control_api.automation.worker import serve_worker
+from control_api.app import create_app, wire, worker_of
+from control_api.catalogue.hub import Hub
 from control_api.keys import load_keys
 from control_api.kit.database import Database
 from control_api.migrations import runner
@@ -64,13 +66,19 @@ def router_settings(settings: Settings) -> RouterSettings:
 async def run_worker(settings: Settings) -> None:
     """Run a worker beside any number of others."""
     await runner.wait_until_current(settings)
-    await serve_worker(settings)
+    keys = load_keys(settings)
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    try:
+        identity = await firststart.prepare(settings, database, keys)
+        with closing(Hub(settings)) as hub:
+            await worker_of(wire(settings, database, keys, identity, hub), stop_jobs=False).run()
+    finally:
+        await database.close()
 
 
 async def serve_dashboard(settings: Settings) -> None:
     """Serve the dashboard; it knows nothing but the API and the router."""
     from dashboards.app import serve as serve_panel
-
     from dashboards.settings import DashboardSettings
 
     wanted = DashboardSettings(

@@ -5,6 +5,7 @@ import asyncio
 from fastapi import APIRouter, Request
 
 from control_api import __version__
+from control_api.access.principal import Reader
 from control_api.errors import Unavailable
 from control_api.migrations import runner
 
@@ -18,7 +19,7 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(request: Request) -> dict[str, str]:
+async def readyz(request: Request, _: Reader) -> dict[str, str]:
     """Tell that the stores answer and are migrated; 503 otherwise."""
     await request.state.database.ping()
     if not await asyncio.to_thread(runner.is_current, request.state.settings):

@@ -17,6 +17,7 @@ import httpx2
 from control_api.catalogue.supported import SupportedModels
 from control_api.client import ApiError, Client
 from control_api.client.schemas import ApiKeyCreate, JobCreate, JobOut, JobStatus, RegisterModelRequest, Scope
+from control_api.errors import MusterError
 from control_api.firststart import LOCAL_KEY_FILE, SETUP_LINK_FILE
 from control_api.settings import Settings
 from control_api.wheelhouse import build_wheelhouse
@@ -48,6 +49,20 @@ class Ports:
         return cls(*chosen)
 
 
+def pythons_of(hosts: int) -> list[str]:
+    """Return the versions of Python that the demo's hosts have: this one, or those of Debian 12 and 13."""
+    return ["3.11", "3.13"] if hosts else [f"{sys.version_info.major}.{sys.version_info.minor}"]
+
+
+def build(settings: Settings, pythons: list[str], display: Display) -> None:
+    """Build the wheelhouse, as ``muster wheelhouse build`` does."""
+    folder = settings.cache_dir / "wheelhouse"
+    try:
+        build_wheelhouse(folder, project_dir=settings.project_dir, pythons=pythons, report=display.now)
+    except MusterError as error:
+        raise StageFailed(f"{error.message} {error.hint or ''}") from error
+
+
 def environment(place: Site, ports: Ports, state_dir: Path, hub_url: str) -> dict[str, str]:
     """Return the settings of ``muster up``."""
     return {
@@ -72,7 +87,7 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack) -> tuple[dic
     with display.stage("hosts", f"Booting {hosts} hosts" if hosts else "Looking at this machine"):
         place = await stack.enter_async_context(site(hosts))
     with display.stage("wheelhouse", "Building the wheelhouse (once)"):
-        await anyio.to_thread.run_sync(lambda: build_wheelhouse(settings.cache_dir / "wheelhouse", progress=display.now))
+        await anyio.to_thread.run_sync(build, settings, pythons_of(hosts), display)
     with display.stage("hub", "Finding the model"):
         hub_url = await stack.enter_async_context(hub(model, settings.cache_dir / "demo", place.bind, place.address, display))
     with display.stage("start", "Starting Muster"):
@@ -101,7 +116,7 @@ async def start(place: Site, variables: dict[str, str], state_dir: Path, stack: 
     deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
     key_file = state_dir / LOCAL_KEY_FILE
     async with httpx2.AsyncClient(timeout=2.0) as probe:
-        while not (key_file.exists() and await answers(probe, f"{url}/readyz")):
+        while not (key_file.exists() and await answers(probe, f"{url}/healthz")):
             if asyncio.get_running_loop().time() > deadline or process.restarts:
                 raise StageFailed(f"Muster did not start; see {log_file.parent}:\n{log_file.read_text()[-1500:]}")
             await asyncio.sleep(0.2)

@@ -1,6 +1,6 @@
 """initial
 
-Revision ID: 4bbc54cce04c
+Revision ID: 81bad870c14c
 Revises: 
 """
 
@@ -9,7 +9,7 @@ import sqlmodel
 from alembic import op
 
 
-revision = '4bbc54cce04c'
+revision = '81bad870c14c'
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -53,7 +53,6 @@ def upgrade() -> None:
     op.create_table('job',
     sa.Column('id', sqlmodel.sql.sqltypes.AutoString(length=36), nullable=False),
     sa.Column('playbook', sqlmodel.sql.sqltypes.AutoString(length=128), nullable=False),
-    sa.Column('host_ids', sa.JSON(), nullable=False),
     sa.Column('extra_vars', sa.JSON(), nullable=False),
     sa.Column('check', sa.Boolean(), nullable=False),
     sa.Column('external', sa.Boolean(), nullable=False),
@@ -186,6 +185,16 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('host_lock', schema=None) as batch_op:
         batch_op.create_index(batch_op.f('ix_host_lock_job_id'), ['job_id'], unique=False)
+
+    op.create_table('job_host',
+    sa.Column('job_id', sqlmodel.sql.sqltypes.AutoString(length=36), nullable=False),
+    sa.Column('host_id', sqlmodel.sql.sqltypes.AutoString(length=36), nullable=False),
+    sa.Column('name', sqlmodel.sql.sqltypes.AutoString(length=63), nullable=False),
+    sa.ForeignKeyConstraint(['job_id'], ['job.id'], name=op.f('fk_job_host_job_id_job'), ondelete='CASCADE'),
+    sa.PrimaryKeyConstraint('job_id', 'host_id', name=op.f('pk_job_host'))
+    )
+    with op.batch_alter_table('job_host', schema=None) as batch_op:
+        batch_op.create_index(batch_op.f('ix_job_host_host_id'), ['host_id'], unique=False)
 
     op.create_table('user_session',
     sa.Column('id_hash', sqlmodel.sql.sqltypes.AutoString(length=64), nullable=False),
@@ -397,6 +406,10 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f('ix_user_session_user_id'))
 
     op.drop_table('user_session')
+    with op.batch_alter_table('job_host', schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f('ix_job_host_host_id'))
+
+    op.drop_table('job_host')
     with op.batch_alter_table('host_lock', schema=None) as batch_op:
         batch_op.drop_index(batch_op.f('ix_host_lock_job_id'))
 

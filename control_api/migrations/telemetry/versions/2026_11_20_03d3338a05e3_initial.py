@@ -1,6 +1,6 @@
 """initial
 
-Revision ID: 9813c2f43966
+Revision ID: 03d3338a05e3
 Revises: 
 """
 
@@ -9,7 +9,7 @@ import sqlmodel
 from alembic import op
 
 
-revision = '9813c2f43966'
+revision = '03d3338a05e3'
 down_revision = None
 branch_labels = None
 depends_on = None
