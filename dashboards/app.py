@@ -1,0 +1,144 @@
+"""The dashboard as an ASGI application: plain pages by FastAPI, everything else by Panel, both behind one cookie."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+import panel as pn
+import uvicorn
+from fastapi import FastAPI
+from panel import ui
+from panel.io.fastapi import add_applications
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dashboards.auth import CookiePolicy, current
+from dashboards.i18n import Language, choose
+from dashboards.pages import PAGES
+from dashboards.runtime import Runtime
+from dashboards.settings import DashboardSettings
+from dashboards.shell import Shell
+from dashboards.templating import TEMPLATES, render
+from dashboards.theme import component_theme, css_variables
+from dashboards.web import LANGUAGE_COOKIE, Web
+
+SCHEME_COOKIE = "muster_scheme"
+SHUTDOWN_S = 5
+
+# Nothing is ever loaded from another site. Bokeh compiles its callbacks in the browser, hence the two 'unsafe'.
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' ws: wss: blob: data:; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def create_app(settings: DashboardSettings) -> FastAPI:
+    """Return the application of one dashboard process."""
+    runtime = Runtime(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with runtime.running():
+            yield
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.include_router(Web(settings, runtime.client, runtime.sessions).router())
+
+    def tab() -> ui.Page:
+        return _tab(runtime)
+
+    public_host = urlsplit(settings.public_url).netloc
+    add_applications(
+        {f"/{name}": tab for name in PAGES},
+        app=app,
+        title="Muster",
+        location=False,
+        auth_policy=CookiePolicy(runtime.sessions),
+        # Bokeh writes what it includes into the page, where any script could read it: never the session cookie.
+        include_headers=["Accept-Language"],
+        include_cookies=[LANGUAGE_COOKIE, SCHEME_COOKIE],
+        websocket_origin=[public_host] if public_host else None,
+    )
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+async def serve(settings: DashboardSettings) -> None:
+    """Serve the dashboard until the process is told to stop."""
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        server_header=False,
+    )
+    await uvicorn.Server(config).serve()
+
+
+def _tab(runtime: Runtime) -> ui.Page:
+    """Build what one browser tab shows. Panel calls it for each document."""
+    doc = pn.state.curdoc
+    request = doc.session_context.request
+    words = choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language"))
+    shell = Shell(runtime, current(), words, request.uri)
+    pn.state.onload(partial(shell.start, doc))
+    doc.on_session_destroyed(lambda _: shell.stop())
+    doc.template_variables.update(_document(words))
+    return ui.Page(
+        header=[shell.header],
+        main=[shell.navigation, shell.main, shell.dialog],
+        template=TEMPLATES / "page.html",
+        theme_config=component_theme(),
+        dark_theme=request.cookies.get(SCHEME_COOKIE) == "dark",
+        theme_toggle=False,
+        busy_indicator=None,
+        title="",
+        meta_title="Muster",
+        stylesheets=[PAGE_CSS],
+    )
+
+
+PAGE_CSS = (TEMPLATES.parent / "components" / "page.css").read_text(encoding="utf-8")
+
+
+def _document(words: Language) -> dict[str, str]:
+    _ = words.gettext
+    return {
+        "language": words.code,
+        "head": render("_head.html", words),
+        "logo": render("_logo.html", words),
+        "variables": css_variables(),
+        "loading_text": _("Loading the fleet…"),
+        "lost_text": _("The connection to the dashboard is lost. Trying again…"),
+        "noscript_text": _("The dashboard needs JavaScript."),
+    }
+
+
+class SecurityHeaders:
+    """Adds the headers that keep foreign content and foreign frames out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and add the headers to its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+_HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+]

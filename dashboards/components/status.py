@@ -1,0 +1,88 @@
+"""What each state looks like: a kind (which gives the colour), an icon and a word. Never colour alone."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState, TaskStatus
+
+Kind = Literal["ok", "info", "warn", "bad", "idle"]
+
+
+def N_(text: str) -> str:  # noqa: N802 - the name that gettext's tools look for
+    """Mark a text for translation where it is defined; it is translated where it is shown."""
+    return text
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a state is shown. ``label`` is translated where it is shown."""
+
+    kind: Kind
+    icon: str
+    label: str
+    spin: bool = False
+
+
+NODE: dict[NodeState, Look] = {
+    NodeState.PENDING: Look("warn", "user", N_("Waiting for approval")),
+    NodeState.REGISTERING: Look("info", "busy", N_("Registering"), spin=True),
+    NodeState.ONLINE: Look("ok", "ready", N_("Online")),
+    NodeState.DRAINING: Look("warn", "pause", N_("Draining")),
+    NodeState.DRAINED: Look("idle", "pause", N_("Drained")),
+    NodeState.OFFLINE: Look("bad", "offline", N_("Offline")),
+}
+DEGRADED = Look("warn", "warning", N_("Degraded"))
+
+HOST: dict[HostState, Look] = {
+    HostState.UNPROVISIONED: Look("idle", "none", N_("Not provisioned")),
+    HostState.PROVISIONING: Look("info", "busy", N_("Provisioning"), spin=True),
+    HostState.PROVISIONED: Look("ok", "ready", N_("Provisioned")),
+    HostState.FAILED: Look("bad", "error", N_("Failed")),
+    HostState.DECOMMISSIONED: Look("idle", "offline", N_("Decommissioned")),
+}
+
+JOB: dict[JobStatus, Look] = {
+    JobStatus.QUEUED: Look("idle", "clock", N_("Queued")),
+    JobStatus.RUNNING: Look("info", "busy", N_("Running"), spin=True),
+    JobStatus.SUCCESSFUL: Look("ok", "ready", N_("Successful")),
+    JobStatus.FAILED: Look("bad", "error", N_("Failed")),
+    JobStatus.CANCELLED: Look("idle", "stop", N_("Cancelled")),
+    JobStatus.LOST: Look("bad", "warning", N_("Lost")),
+}
+
+MODEL: dict[ModelState, Look] = {
+    ModelState.ABSENT: Look("idle", "none", N_("Absent")),
+    ModelState.QUEUED: Look("idle", "clock", N_("Queued")),
+    ModelState.DOWNLOADING: Look("info", "download", N_("Downloading")),
+    ModelState.VERIFYING: Look("info", "busy", N_("Verifying"), spin=True),
+    ModelState.INSTALLED: Look("info", "check", N_("Installed")),
+    ModelState.LOADING: Look("info", "busy", N_("Loading"), spin=True),
+    ModelState.READY: Look("ok", "ready", N_("Ready")),
+    ModelState.FAILED: Look("bad", "error", N_("Failed")),
+    ModelState.REMOVING: Look("idle", "busy", N_("Removing"), spin=True),
+    ModelState.ORPHANED: Look("warn", "warning", N_("Not wanted any more")),
+}
+
+TASK: dict[TaskStatus, Look] = {
+    TaskStatus.PENDING: Look("idle", "clock", N_("Pending")),
+    TaskStatus.WAITING_FOR_NODE: Look("warn", "clock", N_("Waiting for the node")),
+    TaskStatus.IN_PROGRESS: Look("info", "download", N_("In progress")),
+    TaskStatus.COMPLETED: Look("ok", "ready", N_("Completed")),
+    TaskStatus.FAILED: Look("bad", "error", N_("Failed")),
+    TaskStatus.CANCELLED: Look("idle", "stop", N_("Cancelled")),
+}
+
+LIFECYCLE: dict[str, Look] = {
+    "available": Look("idle", "none", N_("Available")),
+    "pending": Look("info", "download", N_("On its way")),
+    "registered": Look("info", "busy", N_("Registered"), spin=True),
+    "ready": Look("ok", "ready", N_("Ready")),
+}
+
+EVENT: dict[str, Look] = {
+    "ok": Look("ok", "check", N_("OK")),
+    "changed": Look("warn", "retry", N_("Changed")),
+    "failed": Look("bad", "error", N_("Failed")),
+    "skipped": Look("idle", "none", N_("Skipped")),
+    "unreachable": Look("bad", "offline", N_("Unreachable")),
+}

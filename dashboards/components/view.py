@@ -1,0 +1,88 @@
+"""A Panel component that shows rendered HTML and reports what the user does in it."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import panel as pn
+import param
+import structlog
+from panel.custom import JSComponent
+
+log = structlog.get_logger()
+
+HERE = Path(__file__).parent
+STYLES = (HERE / "muster.css").read_text(encoding="utf-8")
+# What a browser sends is cut to this before anybody looks at it.
+LONGEST_VALUE = 100_000
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something the user did: ``name`` of the element's ``data-action``, its ``data-value``, and a form's fields."""
+
+    name: str
+    value: str = ""
+    form: dict[str, str] = field(default_factory=dict)
+
+
+type ActionHandler = Callable[[Action], Awaitable[None]]
+
+
+class View(JSComponent):
+    """Shows ``html``, patching what is there, and calls the handler for each action of the user.
+
+    Elements with ``data-action`` report clicks (forms: submits; fields with ``data-on``: that event), links with
+    ``data-nav`` change the page without loading it again, ``<time datetime>`` is shown in the user's zone and language.
+    """
+
+    html = param.String(default="", doc="Trusted markup: rendered by a template that escapes.")
+    navigates = param.Boolean(default=False, doc="Whether this view reports the browser's back and forward buttons.")
+
+    _esm = HERE / "view.js"
+    _stylesheets: ClassVar[list[str]] = [STYLES]
+
+    def __init__(self, on_action: ActionHandler | None = None, **params: Any) -> None:
+        params.setdefault("sizing_mode", "stretch_width")
+        super().__init__(**params)
+        self._on_action = on_action
+
+    def _handle_msg(self, data: Any) -> None:
+        action = _parse(data)
+        if action is None or self._on_action is None:
+            return
+        handler = self._on_action
+
+        async def run() -> None:
+            await handler(action)
+
+        pn.state.execute(run)
+
+    def show(self, html: str) -> None:
+        """Show ``html``; nothing is sent when it is what is shown already."""
+        if html != self.html:
+            self.html = html
+
+    def append(self, element_id: str, html: str) -> None:
+        """Add markup to the end of an element of ``html`` that is marked ``data-keep``."""
+        self._send_msg({"append": html, "to": element_id})
+
+    def go(self, url: str) -> None:
+        """Put ``url`` in the address bar without loading it."""
+        self._send_msg({"go": url})
+
+    def leave(self, url: str) -> None:
+        """Make the browser load ``url``."""
+        self._send_msg({"leave": url})
+
+
+def _parse(data: Any) -> Action | None:
+    """Return what a browser sent, or None if it is nothing that our script sends."""
+    if not isinstance(data, dict) or not isinstance(data.get("action"), str):
+        return None
+    form = data.get("form") or {}
+    if not isinstance(form, dict):
+        return None
+    fields = {str(key): str(value)[:LONGEST_VALUE] for key, value in form.items()}
+    return Action(data["action"], str(data.get("value", ""))[:LONGEST_VALUE], fields)

@@ -1,0 +1,34 @@
+"""The pages, in the order of the navigation. The first one is where everybody starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dashboards.components.status import N_
+from dashboards.pages.base import Page
+from dashboards.pages.hosts import Hosts
+from dashboards.pages.jobs import Jobs
+from dashboards.pages.models import Models
+from dashboards.pages.nodes import Nodes
+from dashboards.pages.overview import Overview
+from dashboards.pages.playground import Playground
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page in the navigation. ``title`` is translated where it is shown."""
+
+    title: str
+    page: type[Page]
+
+
+PAGES: Mapping[str, Entry] = MappingProxyType(
+    {
+        "overview": Entry(N_("Overview"), Overview),
+        "hosts": Entry(N_("Hosts"), Hosts),
+        "nodes": Entry(N_("Nodes"), Nodes),
+        "models": Entry(N_("Models"), Models),
+        "jobs": Entry(N_("Jobs"), Jobs),
+        "playground": Entry(N_("Playground"), Playground),
+    }
+)

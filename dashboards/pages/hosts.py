@@ -1,0 +1,93 @@
+"""The hosts: machines that Ansible reaches, and what jobs made of them."""
+
+from typing import Any
+
+from panel import ui
+from panel.viewable import Viewable
+from pydantic import ValidationError
+
+from control_api.client.schemas import HostCreate, JobCreate
+from dashboards.components.dialogs import FormDialog
+from dashboards.components.view import Action
+from dashboards.pages.base import Desk, Page
+
+PLAYBOOK = "site.yml"
+
+
+class Hosts(Page):
+    """Lists hosts, adds and provisions them."""
+
+    template = "hosts.html"
+
+    def __init__(self, desk: Desk, query: dict[str, str]) -> None:
+        super().__init__(desk, query)
+        self._form = FormDialog(desk.words, self.text("Add a host"), self.text("Add the host"))
+
+    def content(self) -> list[Viewable]:
+        """Return the list and its dialog."""
+        return [self.view, self._form.dialog]
+
+    async def act(self, action: Action) -> None:
+        """Add, provision or forget a host."""
+        host = self.desk.store.snapshot.host(action.value)
+        if action.name == "add":
+            await self._add()
+        elif action.name == "provision" and host:
+            with self.reporting():
+                job = await self.desk.client.jobs.create(JobCreate(playbook=PLAYBOOK, hosts=[host.id]))
+                self.desk.store.touch("jobs", "hosts")
+                await self.desk.go(f"/jobs?id={job.id}")
+        elif action.name == "forget" and host:
+            self.desk.ask(
+                self.text("Forget host %s?") % host.name,
+                self.text("Its node is forgotten too and serves no requests any more. Nothing on the machine is changed."),
+                self.text("Forget the host"),
+                lambda: self._forget(host.id),
+            )
+        else:
+            await super().act(action)
+
+    async def _forget(self, host_id: str) -> None:
+        await self.desk.client.hosts.delete(host_id)
+        self.desk.store.touch("hosts", "nodes")
+
+    async def _add(self) -> None:
+        _ = self.text
+        wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
+        name = ui.TextInput(label=_("Name"), placeholder="gpu-01", **wide)
+        address = ui.TextInput(label=_("Address (IP or DNS name)"), placeholder="10.0.0.11", **wide)
+        port = ui.IntInput(label=_("SSH port"), value=22, start=1, end=65535, **wide)
+        user = ui.TextInput(label=_("SSH user"), placeholder="root", **wide)
+        tags = ui.TextInput(label=_("Tags, separated by commas"), placeholder="site:tokyo, gpu-a", **wide)
+        sudo = ui.Checkbox(label=_("Become root with sudo"), value=True)
+        gpu = ui.Checkbox(label=_("The host must have an NVIDIA GPU"), value=True)
+        keys: dict[str, str] = {}
+        with self.reporting():
+            keys = {credential.name: credential.id for credential in await self.desk.client.credentials.list()}
+        own = _("The control plane's own SSH key or agent")
+        credential = ui.Select(label=_("Credential"), options=[own, *keys], value=own, **wide)
+
+        async def add() -> None:
+            host = HostCreate(
+                name=name.value_input.strip(),
+                address=address.value_input.strip(),
+                port=port.value,
+                user=user.value_input.strip() or None,
+                become=sudo.value,
+                credential_id=keys.get(credential.value),
+                tags=[tag.strip() for tag in tags.value_input.split(",") if tag.strip()],
+                variables={} if gpu.value else {"gpu_host_require_gpu": False},
+            )
+            await self.desk.client.hosts.create(host)
+            self.desk.store.touch("hosts")
+            self.desk.say("ok", _("Host %s was added. Provision it next.") % host.name)
+
+        async def checked() -> None:
+            try:
+                await add()
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+        lead = _("Muster reaches it over SSH. Its host key is pinned at the first contact.")
+        self._form.fill(lead, [name, address, ui.Row(user, port, **wide), credential, tags, sudo, gpu], checked)

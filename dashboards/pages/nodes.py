@@ -1,0 +1,55 @@
+"""The nodes: what they report of themselves, and holding them back from work."""
+
+from typing import Any
+
+from control_api.client.schemas import NodeOut
+from dashboards.components.view import Action
+from dashboards.pages.base import Page
+
+
+class Nodes(Page):
+    """Lists nodes; with ``?id=`` shows one."""
+
+    @property
+    def template(self) -> str:  # type: ignore[override]
+        """The list, or one node."""
+        return "node.html" if "id" in self.query else "nodes.html"
+
+    def context(self) -> dict[str, Any]:
+        """Return the node that is shown."""
+        return {"node": self.desk.store.snapshot.node(self.query["id"])} if "id" in self.query else {}
+
+    async def act(self, action: Action) -> None:
+        """Approve, drain, resume or forget a node."""
+        node = self.desk.store.snapshot.node(action.value)
+        if node is None:
+            await super().act(action)
+        elif action.name == "approve":
+            with self.reporting(self.text("Node %s is let in.") % node.name):
+                await self.desk.client.nodes.approve(node.id)
+                self.desk.store.touch("nodes")
+        elif action.name == "resume":
+            with self.reporting(self.text("Node %s takes work again.") % node.name):
+                await self.desk.client.nodes.resume(node.id, all_holds=True)
+                self.desk.store.touch("nodes")
+        elif action.name == "drain":
+            self._ask_drain(node)
+        elif action.name == "forget":
+            self._ask_forget(node)
+
+    def _ask_drain(self, node: NodeOut) -> None:
+        async def drain() -> None:
+            await self.desk.client.nodes.drain(node.id, reason=f"{self.desk.user.user_name}: dashboard")
+            self.desk.store.touch("nodes")
+
+        text = self.text("It finishes what it has and gets nothing new until it is resumed.")
+        self.desk.ask(self.text("Drain node %s?") % node.name, text, self.text("Drain the node"), drain)
+
+    def _ask_forget(self, node: NodeOut) -> None:
+        async def forget() -> None:
+            await self.desk.client.nodes.delete(node.id)
+            self.desk.store.touch("nodes", "hosts")
+            await self.desk.go("/nodes")
+
+        text = self.text("Its token stops working. Files on the machine stay. To come back it must be provisioned again.")
+        self.desk.ask(self.text("Forget node %s?") % node.name, text, self.text("Forget the node"), forget)

@@ -1,0 +1,181 @@
+"""The playground: a chat through the router, with the user's own short-lived token."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from panel import ui
+from panel.viewable import Viewable
+
+from control_api.client import ApiError
+from dashboards.components.view import Action, View
+from dashboards.pages.base import Desk, Page
+from dashboards.router_client import ChatError
+from dashboards.templating import render
+from dashboards.web import explain
+
+# An answer that grows is shown at most this often.
+SHOW_S = 0.08
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+
+
+@dataclass
+class Turn:
+    """One thing said. ``error``: why there is no answer; it takes the place of what had come."""
+
+    role: str
+    text: str
+    error: str | None = None
+    pending: bool = False
+    node: str = ""
+    took_s: float = 0.0
+    first_s: float | None = None
+    tokens: int | None = None
+    stopped: bool = False
+
+    @property
+    def html(self) -> Markup:
+        """The text as markup: Markdown for answers; raw HTML in it stays text."""
+        return Markup(MARKDOWN.render(self.text))  # noqa: S704 - the renderer escapes HTML
+
+
+class Playground(Page):
+    """Asks a model and shows the answer as it comes."""
+
+    template = "playground.html"
+
+    def __init__(self, desk: Desk, query: dict[str, str]) -> None:
+        super().__init__(desk, query)
+        _ = self.text
+        self._any = _("Any node")
+        self._turns: list[Turn] = []
+        self._problem: str | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._model = ui.Select(label=_("Model"), options=[], width=260, size="small")
+        self._node = ui.Select(label=_("Node"), options=[self._any], value=self._any, width=200, size="small")
+        self._system = ui.TextInput(label=_("System prompt"), sizing_mode="stretch_width", size="small", max_length=20_000)
+        self._input = ui.ChatAreaInput(
+            placeholder=_("Ask something…"), enable_upload=False, sizing_mode="stretch_width", max_rows=8
+        )
+        self._input.param.watch(self._send, "value")
+        self._input.on_action("stop", self._stop)
+        self._talk = View(self.act)
+
+    def content(self) -> list[Viewable]:
+        """Return the choices, the conversation and the input."""
+        choices = ui.FlexBox(self._model, self._node, self._system, gap="12px", sizing_mode="stretch_width")
+        return [self.view, choices, self._talk, self._input]
+
+    def refresh(self) -> None:
+        """Show what has changed."""
+        super().refresh()
+        self._talk.show(self._conversation())
+        nodes = [
+            node.name
+            for node in self.desk.store.snapshot.nodes
+            if node.state in ("online", "registering", "draining", "drained")
+        ]
+        if self._node.options != [self._any, *nodes] and self.desk.user.may_operate:
+            self._node.options = [self._any, *nodes]
+
+    async def enter(self) -> None:
+        """Ask the router what can be asked."""
+        self.refresh()
+        await self._read_models()
+
+    async def leave(self) -> None:
+        """Stop an answer that is still coming."""
+        self._stop()
+        if self._answering:
+            await asyncio.gather(self._answering, return_exceptions=True)
+        await super().leave()
+
+    async def act(self, action: Action) -> None:
+        """Send a suggestion, start over, or look for models again."""
+        if action.name == "say":
+            self._start(action.value)
+        elif action.name == "clear":
+            self._stop()
+            self._turns = []
+            self.refresh()
+        elif action.name == "models":
+            await self._read_models()
+        else:
+            await super().act(action)
+
+    def _conversation(self) -> Markup:
+        ready = bool(self._model.options)
+        return render(
+            "conversation.html", self.desk.words, turns=self._turns, ready=ready, problem=self._problem, model=self._model.value
+        )
+
+    async def _read_models(self) -> None:
+        try:
+            token = await self.desk.client.auth.inference_token()
+            models = await self.desk.router.models(token.token)
+        except (ApiError, ChatError) as error:
+            self._problem = explain(error, self.desk.words) if isinstance(error, ApiError) else str(error)
+            self.refresh()
+            return
+        self._problem = None
+        wanted = self.query.get("model")
+        self._model.options = models
+        if models and self._model.value not in models:
+            self._model.value = wanted if wanted in models else models[0]
+        self.refresh()
+
+    def _send(self, event: Any) -> None:
+        if event.new:
+            self._start(str(event.new))
+
+    def _start(self, text: str) -> None:
+        if not text.strip() or not self._model.value or (self._answering and not self._answering.done()):
+            return
+        self._turns += [Turn("user", text.strip()), Turn("assistant", "", pending=True)]
+        self._input.loading = True
+        self.refresh()
+        self._answering = asyncio.create_task(self._answer(self._turns[-1]), name="chat")
+
+    def _stop(self, _: object = None) -> None:
+        if self._answering and not self._answering.done():
+            self._answering.cancel()
+
+    async def _answer(self, turn: Turn) -> None:
+        started = time.monotonic()
+        try:
+            await self._stream(turn, started)
+        except asyncio.CancelledError:
+            turn.stopped = True
+        except ChatError as error:
+            turn.text, turn.error = "", str(error)
+        except ApiError as error:
+            turn.text, turn.error = "", explain(error, self.desk.words)
+        finally:
+            turn.pending = False
+            turn.took_s = time.monotonic() - started
+            self._input.loading = False
+            self.refresh()
+
+    async def _stream(self, turn: Turn, started: float) -> None:
+        pinned = next((node.id for node in self.desk.store.snapshot.nodes if node.name == self._node.value), None)
+        token = await self.desk.client.auth.inference_token(node_ids=[pinned] if pinned else None)
+        shown = 0.0
+        async with aclosing(self.desk.router.chat(token.token, self._model.value, self._messages(), pinned)) as pieces:
+            async for piece in pieces:
+                if turn.first_s is None and piece.text:
+                    turn.first_s = time.monotonic() - started
+                turn.text += piece.text
+                turn.node = piece.node
+                turn.tokens = piece.completion_tokens or turn.tokens
+                if time.monotonic() - shown > SHOW_S:
+                    shown = time.monotonic()
+                    self._talk.show(self._conversation())
+
+    def _messages(self) -> list[dict[str, str]]:
+        system = self._system.value_input.strip()
+        said = [{"role": turn.role, "content": turn.text} for turn in self._turns if turn.text and not turn.error]
+        return ([{"role": "system", "content": system}] if system else []) + said
