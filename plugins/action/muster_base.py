@@ -144,8 +144,14 @@ class ActionModule(ActionBase):
 
     def would(self, what: str, before: Any, after: Any) -> dict[str, Any]:
         """Return the result of a change, with its diff; in check mode `what` is said as not yet done."""
-        message = f"would {what}" if self._task.check_mode else what
-        return {"changed": True, "msg": message, "diff": {"before": f"{before}\n", "after": f"{after}\n"}}
+        diff = {"before": f"{before}\n", "after": f"{after}\n"}
+        if self._task.check_mode:
+            return self.foresee(True, f"would {what}") | {"diff": diff}
+        return {"changed": True, "msg": what, "diff": diff}
+
+    def foresee(self, changed: bool, message: str | list[str]) -> dict[str, Any]:
+        """Return a result of check mode; its message is shown, since it is what check mode was asked for."""
+        return {"changed": changed, "msg": message, "_ansible_verbose_always": True}
 
     def find_node(self, api: Api, args: dict[str, Any]) -> dict[str, Any] | None:
         """Return the node of `node_id`, or else of `host_id`, or None while there is none."""

@@ -31,7 +31,7 @@ class ActionModule(MusterAction):
         node = self.find_node(api, args)
         if self._task.check_mode:
             name = node["name"] if node else "the node, once there is one"
-            return {"changed": False, "msg": f"would ask {name} for a completion through the router"}
+            return self.foresee(False, f"would ask {name} for a completion through the router")
         if node is None:
             raise AnsibleActionFail(f"there is no node for {args['node_id'] or args['host_id']}")
         model = _choose(node, args["model"])
@@ -60,9 +60,7 @@ class ActionModule(MusterAction):
         while True:
             left = max(deadline - time.monotonic(), 1.0)
             try:
-                return router.send(
-                    "POST", "/v1/chat/completions", body, {"x-muster-pin-node": node["id"]}, timeout_s=left
-                )
+                return router.send("POST", "/v1/chat/completions", body, {"x-muster-pin-node": node["id"]}, timeout_s=left)
             except self.ApiError as error:
                 final = error.status is not None and error.code not in NOT_YET
                 if final or time.monotonic() + 1 >= deadline:

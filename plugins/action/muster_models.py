@@ -31,7 +31,7 @@ class ActionModule(MusterAction):
     def act(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Order, then wait until the nodes took their manifests over and, if asked, until all has ended."""
         if self._task.check_mode:
-            return self._foresee(api, args)
+            return self._look_ahead(api, args)
         node_ids = self._await_nodes(api, args)
         ordered = [self._order(api, model, node_ids, args) for model in args["models"]]
         task_ids = [task for order in ordered for task in order["task_ids"]]
@@ -120,7 +120,7 @@ class ActionModule(MusterAction):
             raise AnsibleActionFail("; ".join(lines))
         return any(task["status"] in OPEN_TASKS for task in tasks)
 
-    def _foresee(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
+    def _look_ahead(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Say what would be downloaded, as far as the manifests of today tell."""
         lines, total_bytes = [], 0
         for key, node in self._found(api, args).items():
@@ -132,7 +132,7 @@ class ActionModule(MusterAction):
             lines += [f"{node['name']}: would download {model} ({size} bytes)" for model, size in bytes_by_model.items()]
             known = {model["id"] for model in node["models"]} | set(bytes_by_model)
             lines += [f"{node['name']}: would order {model}" for model in args["models"] if model not in known]
-        return {"changed": bool(lines), "msg": lines or "every node has what it shall have", "bytes": total_bytes}
+        return self.foresee(bool(lines), lines or ["every node has what it shall have"]) | {"bytes": total_bytes}
 
     def _missing(self, api: Any, node: dict[str, Any]) -> dict[str, int]:
         """Map each model of the manifest that the node does not hold yet to its bytes."""
@@ -156,9 +156,7 @@ def _settled(node: dict[str, Any]) -> bool:
 
 
 def _failures(node: dict[str, Any]) -> list[str]:
-    return [
-        f"{node['name']}: {model['id']} failed: {model['error']}" for model in node["models"] if model["state"] == "failed"
-    ]
+    return [f"{node['name']}: {model['id']} failed: {model['error']}" for model in node["models"] if model["state"] == "failed"]
 
 
 def _say(nodes: list[dict[str, Any]]) -> list[str]:

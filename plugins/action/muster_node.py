@@ -29,10 +29,8 @@ class ActionModule(MusterAction):
         if args["state"] == "ready":
             return self._ready(api, args)
         node = self.find_node(api, args)
-        if node is None and self._task.check_mode:
-            return {"changed": False, "msg": "there is no node yet"}
         if node is None:
-            raise AnsibleActionFail(f"there is no node to be {args['state']}: {_sought(args)}")
+            return {"changed": False, "msg": f"the control API knows no node of {_sought(args)}, so nothing is routed to it"}
         return self._drained(api, node, args) if args["state"] == "drained" else self._resumed(api, node, args)
 
     def _registered(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +74,7 @@ class ActionModule(MusterAction):
         """Wait until the node has loaded what its manifest asks for."""
         node = self.find_node(api, args)
         if self._task.check_mode:
-            return {"changed": False, "msg": _describe(node) if node else "there is no node yet"}
+            return self.foresee(False, _describe(node) if node else "there is no node yet")
 
         def probe() -> bool:
             nonlocal node
