@@ -171,6 +171,17 @@ class TaskOut(Out):
     job_id: str | None
 
 
+class AssignmentOut(Out):
+    """A model that shall be on a node; ``unschedulable`` says in words and figures why it is not sent there."""
+
+    model_id: str
+    generation: int
+    residency: str
+    paused: bool
+    unschedulable: str | None
+    created_at: datetime
+
+
 class ManifestArtifact(Out):
     """One file that a manifest asks for."""
 

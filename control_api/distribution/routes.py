@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from control_api.access.models import Scope
-from control_api.access.principal import Operator, OperatorOrJob, ReaderOrJob, bearer, require
+from control_api.access.principal import Operator, OperatorOrJob, Reader, ReaderOrJob, bearer, require
 from control_api.catalogue.routes import catalogue_of
 from control_api.distribution import repository
 from control_api.distribution.models import (
+    AssignmentOut,
     DistributeOut,
     DistributeRequest,
     FetchOut,
@@ -105,6 +106,13 @@ async def _manifest_reader(request: Request, session: ReadSession, node_id: IdSt
 async def get_manifest(request: Request, node_id: IdStr, session: ReadSession) -> Manifest:
     """Show everything that shall be on a node."""
     return await _distribution(request).manifest(session, node_id, store_id=request.state.store_id)
+
+
+@router.get("/nodes/{node_id}/assignments")
+async def list_assignments(request: Request, node_id: IdStr, _: Reader, session: ReadSession) -> list[AssignmentOut]:
+    """List the models that shall be on a node, with what is paused and what does not fit there, and why."""
+    rows = await _distribution(request).assignments(session, node_id)
+    return [AssignmentOut.model_validate(row) for row in rows]
 
 
 @router.post("/nodes/{node_id}/fetches", responses={202: {"model": FetchWait}})

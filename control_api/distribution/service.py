@@ -9,6 +9,7 @@ from control_api.catalogue.models import Model
 from control_api.distribution import fetches, manifests, repository, tasks
 from control_api.distribution.fetches import FetchDesk
 from control_api.distribution.models import (
+    Assignment,
     DistributeOut,
     DistributeRequest,
     DownloadTask,
@@ -92,6 +93,12 @@ class DistributionService:
     async def manifest(self, session: AsyncSession, node_id: str, *, store_id: str) -> Manifest:
         """Return what a node shall hold. Raises ``NotFound``."""
         return await manifests.manifest_of(session, await self._node(session, node_id), store_id=store_id)
+
+    async def assignments(self, session: AsyncSession, node_id: str) -> list[Assignment]:
+        """Return what is assigned to a node, by model id; also what is paused or does not fit. Raises ``NotFound``."""
+        node = await self._node(session, node_id)
+        rows = (await repository.assignments(session, [node.id]))[node.id]
+        return [rows[model_id] for model_id in sorted(rows)]
 
     async def ask_fetch(self, session: AsyncSession, node_id: str, sha256: str) -> FetchOut | FetchWait:
         """Return leave for a node to fetch an artifact, or its place in the queue; see ``FetchDesk.ask``."""

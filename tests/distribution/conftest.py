@@ -1,0 +1,31 @@
+"""A control API with a local hub; the policy that places models by itself is off unless a test asks for another."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub import Hub
+from tests.running import Api, running_api, settings_for
+
+CONTENT = {"a": b"a" * 1000, "b": b"b" * 2000, "c": b"c" * 3000, "twin": b"a" * 1000}
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub with one small model in each of a few repositories; ``twin`` holds the same bytes as ``a``."""
+    for name, content in CONTENT.items():
+        path = tmp_path / "hub/lab" / name / f"{name}.gguf"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    running = Hub(tmp_path / "hub").start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+async def api(tmp_path: Path, hub: Hub, request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Api]:
+    """A control API on SQLite; parametrise it indirectly with settings."""
+    values = {"auto_distribution": "off", **getattr(request, "param", {})}
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, **values)) as running:
+        yield running
