@@ -82,7 +82,7 @@ _NODES = sa.select(
 )
 
 
-def _route_node(row: sa.Row[Any], inference_key: str) -> RouteNode:
+def _route_node(row: sa.Row[*tuple[Any, ...]], inference_key: str) -> RouteNode:
     silent = row.state is NodeState.OFFLINE and row.was_online
     return RouteNode(row.id, row.name, row.base_url, inference_key, row.state, row.admission, silent)
 
