@@ -52,11 +52,9 @@ async def take_off_all_nodes(session: AsyncSession, model: Model) -> list[Node]:
 async def note_applied(session: AsyncSession, node: Node, applied_revision: int) -> None:
     """Take note of the manifest revision that a node says it has applied.
 
-    A revision that was never given out means that this store is a restored backup: the count goes on above it, so that the
-    node sees a different revision, and what is to be deleted stays listed until the node has applied that one.
+    A revision that was never given out means that this store is a restored backup. Its deletions are of another time and are
+    dropped, and the count goes on above the node's, so that every revision from now on is different to it.
     """
-    if applied_revision <= node.manifest_revision:
-        await repository.forget_removals(session, node.id, applied_revision)
-        return
-    revision = await repository.raise_manifest(session, node, applied_revision + 1)
-    await repository.move_removals(session, node.id, revision)
+    await repository.forget_removals(session, node.id, applied_revision)
+    if applied_revision > node.manifest_revision:
+        await repository.raise_manifest(session, node, applied_revision + 1)

@@ -36,11 +36,10 @@ async def bump_manifest(session: AsyncSession, node: Node) -> int:
     return revision
 
 
-async def raise_manifest(session: AsyncSession, node: Node, revision: int) -> int:
-    """Give a node's manifest this revision and return it."""
+async def raise_manifest(session: AsyncSession, node: Node, revision: int) -> None:
+    """Give a node's manifest this revision."""
     await session.exec(update(Node).where(col(Node.id) == node.id).values(manifest_revision=revision))
     set_committed_value(node, "manifest_revision", revision)
-    return revision
 
 
 async def assignments(session: AsyncSession, node_ids: Collection[str]) -> dict[str, dict[str, Assignment]]:
@@ -107,11 +106,6 @@ async def keep(session: AsyncSession, node_id: str, digests: Collection[str]) ->
 async def forget_removals(session: AsyncSession, node_id: str, applied_revision: int) -> None:
     """Forget the deletions that a node has carried out: those of the revision that it applied and of earlier ones."""
     await session.exec(delete(Removal).where(col(Removal.node_id) == node_id, col(Removal.revision) <= applied_revision))
-
-
-async def move_removals(session: AsyncSession, node_id: str, revision: int) -> None:
-    """Let a node's outstanding deletions count from this revision on."""
-    await session.exec(update(Removal).where(col(Removal.node_id) == node_id).values(revision=revision))
 
 
 async def delete_assignments(session: AsyncSession, model_id: str) -> None:
