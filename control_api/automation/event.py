@@ -39,9 +39,8 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         forms = {form for secret in secrets if secret.strip() for form in _forms(secret)}
-        self._secrets = (
-            re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
-        )
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._secrets = re.compile("|".join(map(_pattern, longest_first))) if forms else None
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets."""
@@ -51,10 +50,15 @@ class Redactor:
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret of several lines, such as a private key, is one in each of its lines that is long enough to be told apart."""
+    """How a secret may look in output: as it is, in JSON, in YAML; and each line of a private key that is one of many."""
     lines = {line.strip() for line in secret.splitlines() if len(line.strip()) >= 16 and not line.startswith("-----")}
-    whole = {secret, secret.strip()}
-    return whole | lines | {json.dumps(text)[1:-1] for text in whole}
+    escaped = {json.dumps(secret.strip(), ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
+    return {secret.strip(), secret.strip().replace("'", "''"), *escaped, *lines}
+
+
+def _pattern(form: str) -> str:
+    """Match a form also where long lines were folded."""
+    return r"\s+".join(map(re.escape, form.split()))
 
 
 @dataclass
@@ -129,8 +133,8 @@ class RunLog:
     def _remember(self, name: str, status: str | None, data: dict[str, Any], raw: dict[str, Any]) -> None:
         if status in ("failed", "unreachable") and not data.get("ignore_errors") and data.get("host"):
             result = data.get("res") or {}
-            message = clean(self.redact(str(result.get("msg") or result.get("censored") or "failed")), 400)
-            self.errors.setdefault(data["host"], f"{status} in task '{data.get('task', '')}': {' '.join(message.split())}")
+            said = f"{status} in task '{data.get('task', '')}': {result.get('msg') or result.get('censored') or 'no message'}"
+            self.errors.setdefault(data["host"], " ".join(clean(self.redact(said), 500).split()))
         if name in ("error", "warning", "verbose") and "ERROR" in str(raw.get("stdout")):
             self.last_error = " ".join(clean(self.redact(str(raw["stdout"])), 800).split())
 

@@ -49,6 +49,13 @@ async def job_is_running(session: AsyncSession, job_id: str, attempt: int) -> bo
     return (await session.exec(statement)).first() is not None
 
 
+async def is_busy(session: AsyncSession, host_id: str) -> bool:
+    """Tell whether a job runs on a host or waits for it."""
+    open_jobs = select(Job.id).join(JobHost, col(JobHost.job_id) == Job.id)
+    statement = open_jobs.where(JobHost.host_id == host_id, col(Job.status).in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+    return (await session.exec(statement.limit(1))).first() is not None
+
+
 async def claim(session: AsyncSession, worker: str, lease_s: int) -> Job | None:
     """Give the next job that may run to a worker, with the locks on all of its hosts; None if none may.
 
@@ -72,7 +79,7 @@ async def claim(session: AsyncSession, worker: str, lease_s: int) -> Job | None:
         .returning(Job)
         .execution_options(synchronize_session=False)
     )
-    job = (await session.execute(statement)).scalars().first()
+    job = (await session.exec(statement)).scalars().first()
     if job and job.locks_hosts:
         await lock_hosts(session, job.id)
     return job
@@ -132,7 +139,7 @@ async def update_running(session: AsyncSession, job_id: str, attempt: int, **val
         .returning(col(Job.id))
         .execution_options(synchronize_session=False)
     )
-    return (await session.execute(statement)).first() is not None
+    return (await session.exec(statement)).first() is not None
 
 
 async def update_queued(session: AsyncSession, job_id: str, **values: Any) -> bool:
@@ -144,7 +151,7 @@ async def update_queued(session: AsyncSession, job_id: str, **values: Any) -> bo
         .returning(col(Job.id))
         .execution_options(synchronize_session=False)
     )
-    return (await session.execute(statement)).first() is not None
+    return (await session.exec(statement)).first() is not None
 
 
 async def cancel_requested(session: AsyncSession, job_id: str) -> bool:
@@ -170,7 +177,7 @@ async def add_events(session: AsyncSession, events: Sequence[dict[str, Any]]) ->
     if not events:
         return
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    await session.execute(insert(JobEvent).on_conflict_do_nothing(), list(events))
+    await session.exec(insert(JobEvent).on_conflict_do_nothing(), params=list(events))
 
 
 async def events_after(session: AsyncSession, job_id: str, after_id: int, limit: int) -> list[JobEvent]:

@@ -17,7 +17,6 @@ Spec = Mapping[str, Any]
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
-    "path": (str,),
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
@@ -41,12 +40,15 @@ class VariableRules:
     Parameters
     ----------
     options: the spec of each variable that may be set.
-    site_only: variables that exist but are not to be set through the API.
+    site_only: variables that exist but are not to be set through the API; so are secrets (``no_log``), which could be read
+        in the job, and paths on the controller (``type: path``), whose files the caller could get at.
     """
 
     def __init__(self, options: Mapping[str, Spec], site_only: frozenset[str] = frozenset()) -> None:
-        self._options = {name: spec for name, spec in options.items() if name not in site_only and not spec.get("no_log")}
-        self._site_only = site_only | {name for name, spec in options.items() if spec.get("no_log")}
+        self._site_only = site_only | {
+            name for name, spec in options.items() if spec.get("no_log") or spec.get("type") == "path"
+        }
+        self._options = {name: spec for name, spec in options.items() if name not in self._site_only}
 
     @classmethod
     def load(cls, project_dir: Path) -> "VariableRules":

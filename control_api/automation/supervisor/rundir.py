@@ -110,7 +110,7 @@ class RunDirectory:
             "MUSTER_INVENTORY_SNAPSHOT": str(self.path / "inventory.json"),
             "MUSTER_KNOWN_HOSTS_DIR": str(self.known_hosts),
             "MUSTER_STATE_DIR": str(order.state_dir),
-            "MUSTER_CACHE_DIR": str(order.cache_dir),
+            "MUSTER_WHEELHOUSE_DIR": str(order.cache_dir / "wheelhouse"),
         }
         if len(str(self._control)) <= _MAX_SOCKET_DIR:
             environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(self._control)
