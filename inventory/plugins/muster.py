@@ -172,11 +172,9 @@ class InventoryModule(BaseInventoryPlugin):
             }
         if host["python"]:
             variables["ansible_python_interpreter"] = _require(EXECUTABLE, host["python"], host, "python")
-        return variables | {
-            "ansible_port": int(host["port"]),
-            "ansible_user": _require(USER, host["user"], host, "user"),
-            "ansible_ssh_common_args": self._ssh_arguments(host),
-        }
+        if host["user"]:
+            variables["ansible_user"] = _require(USER, host["user"], host, "user")
+        return variables | {"ansible_port": int(host["port"]), "ansible_ssh_common_args": self._ssh_arguments(host)}
 
     def _ssh_arguments(self, host: dict[str, Any]) -> str:
         """Pin the host's key: required once it is known, taken at first contact otherwise."""

@@ -2,12 +2,11 @@
 
 import json
 import threading
-import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 KEY = "an-operate-key"
@@ -22,24 +21,44 @@ class Refused(Exception):
         self.status, self.code = status, code
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a handler sees of a request."""
+
+    method: str
+    path: str
+    query: Mapping[str, list[str]]
+    body: dict[str, Any]
+    token: str
+    pinned: str | None
+
+
 @dataclass
 class FakeApi:
-    """Hosts, nodes and tickets; every change a test makes is seen by the next request."""
+    """Hosts, nodes and tickets; every change a test makes is seen by the next request.
+
+    Parameters:
+        address: address to listen on.
+        unavailable: how many requests are answered with 503 before the rest works.
+        in_flight: requests that keep a drained node in `draining`.
+        answer, answering_node: what the router says, and who it says has answered.
+    """
 
     address: str = "127.0.0.1"
     hosts: dict[str, dict[str, Any]] = field(default_factory=dict)
     nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     tickets: dict[str, str] = field(default_factory=dict)
-    requests: list[tuple[str, str]] = field(default_factory=list)
-    orders: list[dict[str, Any]] = field(default_factory=list)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     unavailable: int = 0
+    in_flight: int = 0
+    task_error: str | None = None
     answer: str = "Hello."
     answering_node: str | None = None
-    slots_in_flight: int = 0
 
-    def __enter__(self) -> "FakeApi":
-        self._server = ThreadingHTTPServer((self.address, 0), self._handler())
+    def __enter__(self) -> Self:
+        self._server = ThreadingHTTPServer((self.address, 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
         return self
@@ -72,116 +91,83 @@ class FakeApi:
         host["node_id"] = node["id"]
         return node
 
-    def seen(self, method: str, path: str) -> int:
+    def asked(self, method: str, path: str) -> int:
         """Return how often a path was asked for."""
-        return sum(request == (method, path) for request in self.requests)
+        return self.requests.count((method, path))
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self.respond()
-
-            def do_POST(self) -> None:
-                self.respond()
-
-            def respond(self) -> None:
-                parts = urlsplit(self.path)
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length)) if length else {}
-                api.requests.append((self.command, parts.path))
-                token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-                headers: dict[str, str] = {}
-                try:
-                    status, answer = api.route(self.command, parts.path, parse_qs(parts.query), body, token, self.headers, headers)
-                except Refused as refused:
-                    status, answer = refused.status, {"error": {"code": refused.code, "message": str(refused), "hint": None}}
-                content = json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in (headers | {"Content-Type": "application/json", "Content-Length": str(len(content))}).items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
-
-    def route(
-        self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any], token: str, asked: Any, headers: dict[str, str]
-    ) -> tuple[int, Any]:
+    def handle(self, request: Request) -> tuple[int, Any, dict[str, str]]:
+        """Return status, body and headers."""
+        self.requests.append((request.method, request.path))
         if self.unavailable:
             self.unavailable -= 1
             raise Refused(503, "unavailable", "the store does not answer")
-        if path == "/v0/nodes/register":
-            return self._register(body, token)
-        if path == "/v1/chat/completions":
-            headers["x-muster-node"] = self.answering_node or asked["x-muster-pin-node"]
-            return 200, {"choices": [{"message": {"role": "assistant", "content": self.answer}}]}
-        if token != KEY:
+        if request.path == "/v0/nodes/register":
+            return 201, self._register(request), {}
+        if request.path == "/v1/chat/completions":
+            content = {"choices": [{"message": {"role": "assistant", "content": self.answer}}]}
+            return 200, content, {"x-muster-node": self.answering_node or request.pinned or ""}
+        if request.token != KEY:
             raise Refused(401, "unauthenticated", "this key is not known")
-        parts = path.strip("/").split("/")[1:]
-        handlers: dict[tuple[str, ...], Callable[..., tuple[int, Any]]] = {
-            ("GET", "inventory"): lambda: (200, self._inventory()),
-            ("GET", "hosts", "*"): lambda: (200, self._find(self.hosts, parts[1])),
-            ("POST", "hosts", "*", "enrolment"): lambda: self._enrol(self._find(self.hosts, parts[1]), "force" in query),
-            ("GET", "nodes", "*"): lambda: (200, self._find(self.nodes, parts[1])),
-            ("GET", "nodes", "*", "manifest"): lambda: (200, self._manifest(parts[1])),
-            ("POST", "nodes", "*", "drain"): lambda: self._admit(parts[1], "drained"),
-            ("POST", "nodes", "*", "resume"): lambda: self._admit(parts[1], "open"),
-            ("POST", "models", "distribute"): lambda: self._distribute(body),
-            ("GET", "tasks"): lambda: (200, {"items": [self.tasks[i] for i in query["ids"][0].split(",")], "next_cursor": None}),
-            ("POST", "auth", "inference-token"): lambda: (201, {"token": "t", "expires_at": "", "router_url": self.url}),
-        }
-        shape = (method, *("*" if i == 1 and parts[0] in ("hosts", "nodes") else part for i, part in enumerate(parts)))
-        if shape not in handlers:
+        _, *parts = request.path.strip("/").split("/")
+        key = parts[1] if len(parts) > 1 and parts[0] in ("hosts", "nodes") else None
+        shape = " ".join([request.method, *("*" if part == key else part for part in parts)])
+        if shape not in self._routes:
             raise Refused(404, "not_found", f"no route {shape}")
-        return handlers[shape]()
+        status, work = self._routes[shape]
+        return status, work(key, request), {}
 
-    def _find(self, table: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
-        if key not in table:
-            raise Refused(404, "not_found", f"there is no {key}")
-        return table[key]
+    @property
+    def _routes(self) -> dict[str, tuple[int, Callable[[Any, Request], Any]]]:
+        return {
+            "GET inventory": (200, lambda _, __: self._inventory()),
+            "GET hosts *": (200, lambda key, _: _find(self.hosts, key)),
+            "POST hosts * enrolment": (201, lambda key, request: self._enrol(key, "force" in request.query)),
+            "GET nodes *": (200, lambda key, _: _find(self.nodes, key)),
+            "GET nodes * manifest": (200, lambda key, _: self._manifest(key)),
+            "POST nodes * drain": (200, lambda key, _: self._admit(key, "drained")),
+            "POST nodes * resume": (200, lambda key, _: self._admit(key, "open")),
+            "POST models distribute": (202, lambda _, request: self._distribute(request.body)),
+            "GET tasks": (200, lambda _, request: self._tasks(request.query["ids"][0].split(","))),
+            "POST auth inference-token": (201, lambda _, __: {"token": "t", "expires_at": "", "router_url": self.url}),
+        }
 
     def _inventory(self) -> dict[str, Any]:
         return {"version": 1, "api_url": self.url, "router_url": self.url, "hosts": list(self.hosts.values())}
 
-    def _enrol(self, host: dict[str, Any], force: bool) -> tuple[int, Any]:
-        if host["node_id"] and not force:
+    def _enrol(self, host_id: str, force: bool) -> dict[str, Any]:
+        if _find(self.hosts, host_id)["node_id"] and not force:
             raise Refused(409, "already_registered", "the node of this host has a valid registration")
         ticket = uuid.uuid4().hex
-        self.tickets[ticket] = host["id"]
-        return 201, {"ticket": ticket, "expires_at": "2099-01-01T00:00:00Z"}
+        self.tickets[ticket] = host_id
+        return {"ticket": ticket, "expires_at": "2099-01-01T00:00:00Z"}
 
-    def _register(self, body: dict[str, Any], ticket: str) -> tuple[int, Any]:
-        if ticket not in self.tickets:
+    def _register(self, request: Request) -> dict[str, Any]:
+        if request.token not in self.tickets:
             raise Refused(401, "unauthenticated", "this ticket is not valid")
-        node = self.add_node(self.hosts[self.tickets.pop(ticket)], name=body["name"])
-        return 201, {"node_id": node["id"], "node_token": "node-token", "heartbeat_interval_s": 5}
+        node = self.add_node(self.hosts[self.tickets.pop(request.token)], name=request.body["name"])
+        return {"node_id": node["id"], "node_token": "node-token", "heartbeat_interval_s": 5}
 
     def _manifest(self, node_id: str) -> dict[str, Any]:
         artifacts = [{"name": "a.gguf", "size": 1000, "sha256": "0" * 64}]
-        models = [{"id": m["id"], "artifacts": artifacts} for m in self._find(self.nodes, node_id)["models"]]
+        models = [{"id": held["id"], "artifacts": artifacts} for held in _find(self.nodes, node_id)["models"]]
         return {"revision": 1, "models": models, "remove": []}
 
-    def _admit(self, node_id: str, admission: str) -> tuple[int, Any]:
-        node = self._find(self.nodes, node_id)
+    def _admit(self, node_id: str, admission: str) -> dict[str, Any]:
+        node = _find(self.nodes, node_id)
         node["admission"] = admission
-        node["state"] = ("draining" if self.slots_in_flight else "drained") if admission == "drained" else "online"
-        return 200, node
+        node["state"] = "online" if admission == "open" else "draining" if self.in_flight else "drained"
+        return node
 
-    def _distribute(self, body: dict[str, Any]) -> tuple[int, Any]:
-        self.orders.append(body)
-        ids = [str(uuid.uuid4()) for _ in body["node_ids"]]
-        for task_id, node_id in zip(ids, body["node_ids"], strict=True):
-            self.tasks[task_id] = {
-                "id": task_id, "node_id": node_id, "model_id": body["model"], "status": "completed", "error": None,
-            }  # fmt: skip
-        return 202, {"task_ids": ids, "job_id": None, "skipped": [], "warnings": []}
+    def _distribute(self, order: dict[str, Any]) -> dict[str, Any]:
+        self.orders.append(order)
+        ids = [str(uuid.uuid4()) for _ in order["node_ids"]]
+        for task_id, node_id in zip(ids, order["node_ids"], strict=True):
+            status = "failed" if self.task_error else "completed"
+            self.tasks[task_id] = {"node_id": node_id, "model_id": order["model"], "status": status, "error": self.task_error}
+        return {"task_ids": ids, "job_id": None, "skipped": [], "warnings": []}
+
+    def _tasks(self, ids: list[str]) -> dict[str, Any]:
+        return {"items": [{"id": task_id} | self.tasks[task_id] for task_id in ids], "next_cursor": None}
 
 
 def model(**fields: Any) -> dict[str, Any]:
@@ -189,18 +175,46 @@ def model(**fields: Any) -> dict[str, Any]:
     return {"id": MODEL, "state": "ready", "error": None, "device": "cpu", "progress": 1.0} | fields
 
 
-def main() -> None:
-    """Serve one lab until interrupted, for trying the playbooks by hand: fake_api.py ADDRESS NAME=HOST..."""
-    import sys
-
-    with FakeApi(address=sys.argv[1]) as api:
-        for pair in sys.argv[2:]:
-            name, address = pair.split("=")
-            api.add_host(name, address=address, variables={"gpu_host_require_gpu": False})
-        print(api.url, flush=True)
-        while True:
-            time.sleep(3600)
+def _find(table: dict[str, dict[str, Any]], key: str) -> dict[str, Any]:
+    if key not in table:
+        raise Refused(404, "not_found", f"there is no {key}")
+    return table[key]
 
 
-if __name__ == "__main__":
-    main()
+def _handler_of(api: FakeApi) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._respond()
+
+        def do_POST(self) -> None:
+            self._respond()
+
+        def _respond(self) -> None:
+            parts = urlsplit(self.path)
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+            pinned = self.headers.get("x-muster-pin-node")
+            request = Request(self.command, parts.path, parse_qs(parts.query), json.loads(content or "{}"), token, pinned)
+            try:
+                status, answer, headers = api.handle(request)
+            except Refused as refused:
+                status, headers = refused.status, {}
+                answer = {"error": {"code": refused.code, "message": str(refused), "hint": None}}
+            self._send(status, answer, headers)
+
+        def _send(self, status: int, answer: Any, headers: dict[str, str]) -> None:
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing: what was asked is in `FakeApi.requests`."""
+
+    return Handler

@@ -58,7 +58,7 @@ class Lab:
         if reason := cls.missing():
             raise LabError(reason)
         environment = dict(os.environ)
-        run_dir = Path(environment.get("MUSTER_LAB_RUN", "/dev/shm/muster-lab"))  # noqa: S108  (root's own tmpfs)
+        run_dir = Path(environment.get("MUSTER_LAB_RUN", "/dev/shm/muster-lab"))
         run_dir.mkdir(exist_ok=True)
         _run(["setup", *SUITES], environment, SETUP_TIMEOUT_S)
         slot, lock = _take_slot(run_dir)
@@ -75,15 +75,17 @@ class Lab:
 
     def boot(self, name: str, suite: str, *, route: bool = True) -> Host:
         """Start to boot a host; `route=False` gives it nothing beyond the bridge. Call `wait` afterwards."""
-        octet = 10 + self._slot * HOSTS_PER_SLOT + len(self._hosts)
-        host = Host(f"{name}-{self._slot}", f"{self.gateway.rsplit('.', 1)[0]}.{octet}", self)
+        network = self.gateway.rsplit(".", 1)[0]
+        addresses = [f"{network}.{10 + self._slot * HOSTS_PER_SLOT + number}" for number in range(HOSTS_PER_SLOT)]
+        address = next(one for one in addresses if one not in {host.address for host in self._hosts})
+        host = Host(f"{name}-{self._slot}", address, self)
         self._hosts.append(host)
-        self.command("up", host.name, str(octet), suite, *([] if route else ["--no-route"]))
+        self.command("up", host.name, _octet(host), suite, *([] if route else ["--no-route"]))
         return host
 
     def wait(self) -> None:
         """Wait until sshd answers on every host."""
-        self.command("wait", *(host.address.rsplit(".", 1)[1] for host in self._hosts))
+        self.command("wait", *map(_octet, self._hosts))
 
     def boot_demo(self, count: int) -> dict[str, str]:
         """Boot `count` hosts, of both Debian releases in turn, and map their names to addresses."""
@@ -92,17 +94,26 @@ class Lab:
         self.wait()
         return {name: host.address for name, host in hosts.items()}
 
+    def remove_hosts(self) -> None:
+        """Remove all hosts of this session."""
+        if self._hosts:
+            self.command("down", *(host.name for host in self._hosts))
+        self._hosts.clear()
+
     def close(self) -> None:
-        """Remove the hosts of this session."""
+        """Remove the hosts and give names and addresses back."""
         try:
-            if self._hosts:
-                self.command("down", *(host.name for host in self._hosts))
+            self.remove_hosts()
         finally:
             self._lock.close()
 
     def command(self, *arguments: str) -> str:
         """Run a command of the script and return its output; raises LabError when it fails."""
         return _run(arguments, self._environment, COMMAND_TIMEOUT_S)
+
+
+def _octet(host: Host) -> str:
+    return host.address.rsplit(".", 1)[1]
 
 
 def _run(arguments: list[str] | tuple[str, ...], environment: dict[str, str], timeout_s: float) -> str:
