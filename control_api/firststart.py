@@ -38,6 +38,7 @@ class Identity:
 
 async def prepare(settings: Settings, database: Database, keys: Keys) -> Identity:
     """Make or check keys, identity and the first credentials. Raises ``StartupError`` for a wrong key."""
+    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with database.control.write() as session:
         await bootstrap.check_key(session, keys.routing)
         await bootstrap.check_key(session, keys.credentials)

@@ -66,7 +66,8 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     )
     answers = ", ".join(operation["responses"])
     return (
-        f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> {escape(operation.get('summary', ''))}</summary>"
+        f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> "
+        f"{escape(operation.get('summary', ''))}</summary>"
         f"<p>{escape(operation.get('description', ''))}</p><ul>{parameters}</ul>"
         f"<p><small>Body: {_schema(operation.get('requestBody'))} · Answers: {answers}</small></p>"
         "</details>"

@@ -35,8 +35,18 @@ def uvicorn_config(app: object, host: str, port: int) -> uvicorn.Config:
 async def serve_api(settings: Settings, *, with_worker: bool, local_node: bool) -> None:
     """Serve the control API; migrate the store first."""
     await runner.upgrade(settings)
+    await _check(settings)
     app = create_app(settings, with_worker=with_worker, local_node=local_node)
     await uvicorn.Server(uvicorn_config(app, settings.api_host, settings.api_port)).serve()
+
+
+async def _check(settings: Settings) -> None:
+    """Raise what would stop the API from starting, before the server turns it into a traceback."""
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    try:
+        await firststart.prepare(settings, database, load_keys(settings))
+    finally:
+        await database.close()
 
 
 async def serve_router(settings: Settings) -> None:

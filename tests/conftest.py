@@ -1,12 +1,17 @@
 """Fixtures for all tests."""
 
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.running import Api, running_api, settings_for
+from control_api.migrations import runner
+from tests.postgres import _database_names, postgres_server, postgres_url
+from tests.running import Api, on_postgres, running_api, settings_for
+
+__all__ = ["_database_names", "postgres_server", "postgres_url"]
 
 
 @pytest.fixture
@@ -22,8 +27,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def migrated_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty store on SQLite, migrated once: copying it is faster than migrating one for each test."""
+    settings = settings_for(tmp_path_factory.mktemp("migrated"))
+    for schema in runner.schemas(settings):
+        schema.upgrade()
+    return settings.state_dir
+
+
 @pytest.fixture
-async def api(tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
-    """A control API on SQLite."""
-    async with running_api(settings_for(tmp_path)) as running:
+async def api(request: pytest.FixtureRequest, tmp_path: Path, anyio_backend: str) -> AsyncIterator[Api]:
+    """A control API on SQLite, or where a test asks for it on PostgreSQL."""
+    if getattr(request, "param", "") == "postgresql":
+        database = on_postgres(request.getfixturevalue("postgres_url"))
+    else:
+        database = {}
+        shutil.copytree(request.getfixturevalue("migrated_store"), tmp_path / "state")
+    async with running_api(settings_for(tmp_path, **database)) as running:
         yield running

@@ -13,14 +13,15 @@ from fastapi import FastAPI
 
 from control_api.app import create_app
 from control_api.client import Client
-from control_api.firststart import LOCAL_KEY_FILE
 from control_api.kit.database import Database
+from control_api.kit.secretbox import SecretBox
 from control_api.kit.tasks import owned_task
 from control_api.migrations import runner
 from control_api.serve import uvicorn_config
 from control_api.settings import Settings
 
 WAIT_S = 30.0
+KEY = "mk_" + "t" * 40
 
 
 async def until[Value](look: Callable[[], Awaitable[Value]], *, what: str, timeout_s: float = WAIT_S) -> Value:
@@ -71,14 +72,19 @@ async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         async with serving(create_app(settings, **options)) as url:
-            key = (settings.state_dir / LOCAL_KEY_FILE).read_text().strip()
-            headers = {"authorization": f"Bearer {key}"}
-            async with Client(url, key) as client, httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
-                yield Api(url, settings, key, client, http, database)
+            headers = {"authorization": f"Bearer {KEY}"}
+            async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+                yield Api(url, settings, KEY, client, http, database)
     finally:
         await database.close()
 
 
 def settings_for(folder: Path, **values: Any) -> Settings:
     """Return settings whose state is in a folder of the test's own."""
-    return Settings(**{"state_dir": folder / "state", "cache_dir": folder / "cache", "run_dir": folder / "runs", **values})
+    folders = {"state_dir": folder / "state", "cache_dir": folder / "cache", "run_dir": folder / "runs"}
+    return Settings(**{**folders, "bootstrap_api_key": KEY, **values})
+
+
+def on_postgres(url: str) -> dict[str, Any]:
+    """Return the settings of a store on PostgreSQL, which makes no keys of its own."""
+    return {"database_url": url, "routing_key": SecretBox.new_key(), "credentials_key": SecretBox.new_key()}

@@ -19,7 +19,7 @@ NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=1024)]
 
 
 class Scope(StrEnum):
-    """What a key or user may do. ``admin`` includes ``operate`` includes ``read``; ``inference`` stands alone."""
+    """What a key or user may do. ``admin`` includes all others, ``operate`` includes ``read``."""
 
     INFERENCE = "inference"
     READ = "read"

@@ -69,6 +69,7 @@ def require(scope: Scope, *, job: bool = False) -> Callable[..., Awaitable[Princ
     return check
 
 
+Bearer = Annotated[str, Depends(bearer, scope="function")]
 Reader = Annotated[Principal, Depends(require(Scope.READ), scope="function")]
 Operator = Annotated[Principal, Depends(require(Scope.OPERATE), scope="function")]
 Admin = Annotated[Principal, Depends(require(Scope.ADMIN), scope="function")]

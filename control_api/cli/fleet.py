@@ -1,7 +1,7 @@
 """``muster hosts`` and ``muster nodes``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 import yaml
@@ -91,7 +91,7 @@ def import_hosts(
     as_json: Json = False,
 ) -> None:
     """Add the hosts of a static Ansible inventory: all of them, or none and the reasons."""
-    kind = "yaml" if file.suffix in (".yml", ".yaml") else "ini"
+    kind: Literal["yaml", "ini"] = "yaml" if file.suffix in (".yml", ".yaml") else "ini"
     found = call(url, key, lambda client: client.hosts.import_static(file.read_text(), kind))
     print_json(found) if as_json else print(f"Added {len(found)} hosts: {', '.join(host.name for host in found)}")
 

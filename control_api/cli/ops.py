@@ -92,12 +92,13 @@ def build(
 
     settings = load_settings()
     with Console(stderr=True).status("Building") as status:
-        built = build_wheelhouse(
-            settings.cache_dir / "wheelhouse",
+        folder = settings.cache_dir / "wheelhouse"
+        build_wheelhouse(
+            folder,
             pythons=python.split(","),
             project_dir=settings.project_dir,
             arches=arch.split(","),
             engine_wheels=[engine_wheel] if engine_wheel else [],
             report=status.update,
         )
-    print(built.directory)
+    print(folder)

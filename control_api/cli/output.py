@@ -10,11 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 
-def print_json(value: BaseModel | Sequence[BaseModel] | dict[str, Any]) -> None:
+def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
     """Print one object, or a list of them, as JSON."""
-    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
-    if not isinstance(plain, dict):
-        plain = [item.model_dump(mode="json") for item in value]  # type: ignore[union-attr]
+    plain: Any = [i.model_dump(mode="json") for i in value] if isinstance(value, Sequence) else value.model_dump(mode="json")
     print(json.dumps(plain, indent=2))
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.principal import Operator, OperatorOrJob, Reader, ReaderOrJob, bearer
+from control_api.access.principal import Bearer, Operator, OperatorOrJob, Reader, ReaderOrJob
 from control_api.fleet import repository
 from control_api.fleet.models import Node, NodeModel, NodeState
 from control_api.fleet.node_auth import CurrentNode
@@ -39,9 +39,9 @@ def _nodes(request: Request) -> NodeService:
 
 
 @router.post("/nodes/register", status_code=201)
-async def register(request: Request, body: RegisterRequest, session: WriteSession) -> RegisterOut:
+async def register(request: Request, ticket: Bearer, body: RegisterRequest, session: WriteSession) -> RegisterOut:
     """Register a node with a one-use enrolment ticket."""
-    node, token = await _nodes(request).register(session, bearer(request), body)
+    node, token = await _nodes(request).register(session, ticket, body)
     return RegisterOut(
         node_id=node.id,
         node_token=token,
@@ -53,10 +53,10 @@ async def register(request: Request, body: RegisterRequest, session: WriteSessio
 
 
 @router.post("/nodes/{node_id}/heartbeat")
-async def heartbeat(request: Request, body: Heartbeat, node: CurrentNode, session: ReadSession) -> HeartbeatOut:
+async def heartbeat(request: Request, body: Heartbeat, node: CurrentNode, token: Bearer, session: ReadSession) -> HeartbeatOut:
     """Take a node's report. Unknown node: 404; wrong token: 401."""
     models = (await repository.node_models(session, [node.id]))[node.id]
-    answer: HeartbeatOut = await request.state.heartbeats.receive(node, models, body, bearer(request))
+    answer: HeartbeatOut = await request.state.heartbeats.receive(node, models, body, token)
     return answer
 
 

@@ -64,7 +64,20 @@ class NodeService:
         admission = Admission.OPEN if host else Admission.PENDING
         state = NodeState.REGISTERING if host else NodeState.PENDING
         tags = sorted({*(host.tags if host else []), *wanted.tags})
-        node = Node(host_id=ticket.host_id, name=name, admission=admission, state=state, tags=tags, **_PLACEHOLDERS)
+        # What is left empty here ``_fill`` replaces before the row is written.
+        node = Node(
+            host_id=ticket.host_id,
+            name=name,
+            admission=admission,
+            state=state,
+            tags=tags,
+            base_url="",
+            version="",
+            instance_id="",
+            inference_key_encrypted="",
+            token_hash="",
+            hardware={},
+        )
         session.add(NodeTransition(node_id=node.id, to_state=state, reason="registered"))
         return node
 
@@ -164,16 +177,6 @@ class NodeService:
         set_state(session, node, derive(facts_of(node, failed=0, in_flight=in_flight, silent=silent)), reason)
         session.add(node)
         await revision.bump(session, revision.ROUTES)
-
-
-_PLACEHOLDERS = {
-    "base_url": "",
-    "version": "",
-    "instance_id": "",
-    "inference_key_encrypted": "",
-    "token_hash": "",
-    "hardware": {},
-}
 
 
 def facts_of(node: Node, *, failed: int, in_flight: int, silent: bool, all_required: bool = False) -> Facts:

@@ -84,7 +84,7 @@ async def use_ticket(session: AsyncSession, ticket_hash: str) -> EnrolmentTicket
         .values(used_at=db_now())
         .returning(EnrolmentTicket)
     )
-    return (await session.execute(statement)).scalars().first()
+    return (await session.exec(statement)).scalars().first()
 
 
 async def delete_old_tickets(session: AsyncSession) -> None:

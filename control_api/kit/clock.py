@@ -24,7 +24,6 @@ class db_now(ColumnElement[datetime]):  # noqa: N801 - reads as the SQL function
     """
 
     inherit_cache = True
-    _traverse_internals = ()
 
     def __init__(self, offset_s: int = 0) -> None:
         self.offset_s = int(offset_s)

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.errors import Unavailable
@@ -93,7 +94,7 @@ class Database:
         for name, store in (("control", self.control), ("telemetry", self.telemetry)):
             try:
                 async with store.read() as session:
-                    await session.execute(text("SELECT 1"))
+                    await session.exec(select(1))
             except (OperationalError, OSError) as error:
                 raise Unavailable(f"The {name} store does not answer: {error}", code="store_unavailable") from error
 

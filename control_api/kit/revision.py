@@ -4,7 +4,7 @@ Bumped in the transaction that changes the thing, and only then.
 """
 
 from sqlalchemy import update
-from sqlmodel import Field, select
+from sqlmodel import Field, col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.kit.tables import ControlTable
@@ -23,7 +23,7 @@ class Revision(ControlTable, table=True):
 
 async def bump(session: AsyncSession, name: str) -> None:
     """Increase a counter by one within the caller's transaction."""
-    result = await session.execute(update(Revision).where(Revision.name == name).values(value=Revision.value + 1))
+    result = await session.exec(update(Revision).where(col(Revision.name) == name).values(value=Revision.value + 1))
     if result.rowcount == 0:
         session.add(Revision(name=name, value=1))
         await session.flush()

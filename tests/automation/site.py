@@ -38,6 +38,7 @@ KEY = "mk_" + "k" * 43
 PLAYBOOKS = (
     Playbook("site.yml", leaves=HostState.PROVISIONED),
     Playbook("sleep.yml"),
+    Playbook("stubborn.yml"),
     Playbook("secrets.yml"),
     Playbook("mixed.yml", leaves=HostState.PROVISIONED),
     Playbook("broken.yml"),
@@ -147,26 +148,32 @@ class Site:
             yield worker
 
 
-@contextlib.asynccontextmanager
-async def open_site(settings: Settings) -> AsyncIterator[Site]:
-    """Open a site with its tables, one admin key, and an application with the routes of jobs."""
-    settings.state_dir.mkdir(parents=True)
-    database = Database.open(settings.control_url, settings.telemetry_url)
-    await create_tables(database)
-    box = SecretBox(SecretBox.new_key(), name="credentials")
-    pair = new_signing_key(box)
-    signer = Signer(pair.kid, box.decrypt(pair.private_encrypted), pair.public_pem)
-    async with database.control.write() as session:
-        session.add(api_key_row(KEY, ApiKeyCreate(name="tests", scopes=[KeyScope.ADMIN])))
+def _services(settings: Settings, database: Database, signer: Signer, box: SecretBox) -> Site:
     access = AccessService(signer, job_is_running=repository.job_is_running)
     playbooks = PlaybookCatalogue(settings.project_dir, PLAYBOOKS)
     fleet = FleetService(settings, box, FleetHooks(validate_variables=playbooks.variables.check))
     jobs = JobService(settings, fleet, playbooks)
     state = {"settings": settings, "database": database, "access": access, "fleet": fleet, "automation": jobs}
-    headers = {"authorization": f"Bearer {KEY}"}
     transport = httpx2.ASGITransport(_with_state(_application(), state))
-    async with httpx2.AsyncClient(transport=transport, base_url="http://muster", headers=headers) as client:
-        yield Site(settings, database, access, fleet, playbooks, jobs, client)
+    client = httpx2.AsyncClient(transport=transport, base_url="http://muster", headers={"authorization": f"Bearer {KEY}"})
+    return Site(settings, database, access, fleet, playbooks, jobs, client)
+
+
+@contextlib.asynccontextmanager
+async def open_site(settings: Settings, *, new: bool = True) -> AsyncIterator[Site]:
+    """Open a site with an application that has the routes of jobs; ``new``: with its tables and one admin key."""
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    box = SecretBox(SecretBox.new_key(), name="credentials")
+    pair = new_signing_key(box)
+    signer = Signer(pair.kid, box.decrypt(pair.private_encrypted), pair.public_pem)
+    if new:
+        settings.state_dir.mkdir(parents=True)
+        await create_tables(database)
+        async with database.control.write() as session:
+            session.add(api_key_row(KEY, ApiKeyCreate(name="tests", scopes=[KeyScope.ADMIN])))
+    site = _services(settings, database, signer, box)
+    async with site.http:
+        yield site
     await database.close()
 
 

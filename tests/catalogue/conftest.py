@@ -1,5 +1,6 @@
 """A local hub with small models, and a control API that is configured for it."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-async def api(tmp_path: Path, hub: Hub, anyio_backend: str) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, hub: Hub, migrated_store: Path, anyio_backend: str) -> AsyncIterator[Api]:
     """A control API on SQLite that asks the local hub, and waits a second for it."""
+    shutil.copytree(migrated_store, tmp_path / "state")
     async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, hub_timeout_s=1.0)) as running:
         yield running

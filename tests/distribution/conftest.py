@@ -1,5 +1,6 @@
 """A control API with a local hub; the policy that places models by itself is off unless a test asks for another."""
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-async def api(tmp_path: Path, hub: Hub, request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Api]:
+async def api(
+    tmp_path: Path, hub: Hub, migrated_store: Path, request: pytest.FixtureRequest, anyio_backend: str
+) -> AsyncIterator[Api]:
     """A control API on SQLite; parametrise it indirectly with settings."""
+    shutil.copytree(migrated_store, tmp_path / "state")
     values = {"auto_distribution": "off", **getattr(request, "param", {})}
     async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, **values)) as running:
         yield running

@@ -2,6 +2,12 @@
 
 import pytest
 
+from control_api import firststart
+from control_api.access.service import AccessService
+from control_api.automation.models import Job, JobStatus
+from control_api.automation.repository import job_is_running
+from control_api.keys import load_keys
+from tests.distribution.fleet import WireNode, new_model, new_node
 from tests.running import Api
 
 pytestmark = pytest.mark.anyio
@@ -33,3 +39,32 @@ async def test_nobody_gets_in_without_the_right(
 @pytest.mark.parametrize("path", ["/v0/tasks/nowhere", "/v0/nodes/nowhere/manifest", "/v0/nodes/nowhere/assignments"])
 async def test_what_is_not_there_is_not_found(api: Api, path: str) -> None:
     assert (await api.http.get(path)).status_code == 404
+
+
+async def job_headers(api: Api, node: WireNode) -> tuple[str, dict[str, str]]:
+    """Return the id of a running job on a node's host, and what it sends to show that it is this job."""
+    async with api.database.control.write() as session:
+        job = Job(playbook="site.yml", requested_by="test", status=JobStatus.RUNNING, attempt=1)
+        session.add(job)
+    identity = await firststart.prepare(api.settings, api.database, load_keys(api.settings))
+    access = AccessService(identity.signer, job_is_running=job_is_running)
+    token = access.issue_job_token(job.id, 1, [node.host_id], 600)
+    return job.id, {"authorization": f"Bearer {token}"}
+
+
+async def test_a_job_orders_for_its_own_hosts_only(api: Api) -> None:
+    await new_model(api, "a")
+    own, other = await new_node(api, "gpu-01"), await new_node(api, "gpu-02")
+    job_id, headers = await job_headers(api, own)
+
+    taken = await api.http.post("/v0/models/distribute", json={"model": "a:1b", "target": "all"}, headers=headers)
+    body = {"model": "a:1b", "target": "specific", "node_ids": [other.id]}
+    refused = await api.http.post("/v0/models/distribute", json=body, headers=headers)
+
+    assert (taken.status_code, taken.json()["job_id"]) == (202, job_id)
+    items = (await api.http.get("/v0/tasks", headers=headers)).json()["items"]
+    assert [(t["node_id"], t["job_id"]) for t in items] == [(own.id, job_id)]
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "other_host")
+    assert (await api.http.get(f"/v0/nodes/{own.id}/manifest", headers=headers)).status_code == 200
+    assert (await api.http.get(f"/v0/nodes/{other.id}/manifest", headers=headers)).status_code == 403
+    assert (await api.http.delete("/v0/models/a:1b", headers=headers)).status_code == 403

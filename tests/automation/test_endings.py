@@ -1,0 +1,158 @@
+"""How runs end before their time: cancelled, timed out, their supervisor, guard or worker killed. Nothing stays behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from sqlmodel import select
+
+from control_api.automation.models import HostLock, Job
+from control_api.automation.supervisor import processes
+from tests.automation.site import REPOSITORY, Site, until
+
+pytestmark = pytest.mark.anyio
+
+
+def left_of(job_id: str) -> set[int]:
+    """Return what runs of a job on this machine: by its mark, and its guard and supervisor by their arguments."""
+    found = processes.marked("MUSTER_JOB_ID", job_id)
+    listed = subprocess.run(["pgrep", "-f", job_id], capture_output=True, text=True, check=False).stdout.split()
+    return found | {int(pid) for pid in listed}
+
+
+async def nothing_left(site: Site, job_id: str) -> None:
+    async def gone() -> bool:
+        return not left_of(job_id) and not list(site.settings.run_dir.iterdir())
+
+    await until(gone, f"processes and files of job {job_id} to be gone")
+    async with site.database.control.read() as session:
+        assert (await session.exec(select(HostLock).where(HostLock.job_id == job_id))).all() == []
+
+
+async def row(site: Site, job_id: str) -> Job:
+    async with site.database.control.read() as session:
+        return await session.get_one(Job, job_id)
+
+
+@pytest.fixture
+async def sleeping(site: Site) -> AsyncIterator[str]:
+    """A job that sleeps on one host, with a worker beside it; whatever a test leaves of it is cancelled."""
+    await site.add_host("gpu-01")
+    async with site.working():
+        job_id = await site.start("sleep.yml", "gpu-01")
+        await site.printed(job_id, "begun")
+        yield job_id
+
+
+@pytest.mark.parametrize("playbook", ["sleep.yml", "stubborn.yml"])
+async def test_cancel_in_the_middle_of_a_task_leaves_nothing(site: Site, playbook: str) -> None:
+    await site.add_host("gpu-01")
+    async with site.working():
+        job_id = await site.start(playbook, "gpu-01")
+        await site.printed(job_id, "begun")
+        assert len(left_of(job_id)) > 3
+        answer = await site.post(f"/v0/jobs/{job_id}/cancel")
+        assert (answer["status"], answer["cancel_requested_at"] is not None) == ("running", True)
+        job = await site.ended(job_id)
+    assert (job["status"], job["reason"]) == ("cancelled", "Cancelled while it ran.")
+    await nothing_left(site, job_id)
+    assert (await site.post(f"/v0/jobs/{job_id}/cancel"))["status"] == "cancelled"
+
+
+async def test_run_that_takes_too_long_is_ended(site: Site) -> None:
+    await site.add_host("gpu-01")
+    job_id = await site.start("sleep.yml", "gpu-01")
+    async with site.database.control.write() as session:
+        (await session.get_one(Job, job_id)).timeout_s = 3
+    async with site.working():
+        job = await site.ended(job_id)
+    assert (job["status"], job["reason"]) == ("failed", "Took longer than 3 s and was ended.")
+    await nothing_left(site, job_id)
+
+
+async def runs_again(site: Site, job_id: str) -> None:
+    async def second() -> bool:
+        job = await site.job(job_id)
+        begun = [event for event in await site.events(job_id) if "begun" in event["stdout"] and event["attempt"] == 2]
+        return bool(job["attempt"] == 2 and begun)
+
+    await until(second, f"the second attempt of {job_id}", 60)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP])
+async def test_supervisor_killed_or_frozen_takes_its_run_with_it_and_the_job_runs_again(
+    site: Site, sleeping: str, signum: signal.Signals
+) -> None:
+    before = left_of(sleeping)
+    supervisor = (await row(site, sleeping)).supervisor_pid
+    assert supervisor in before
+    os.kill(supervisor, signum)
+
+    async def gone() -> bool:
+        return not before & left_of(sleeping)
+
+    await until(gone, "the processes of the first attempt to be gone")
+    assert (await site.job(sleeping))["status"] == "running", "the locks are not given on before the run is over"
+    await runs_again(site, sleeping)
+    await site.post(f"/v0/jobs/{sleeping}/cancel")
+    assert (await site.ended(sleeping))["status"] == "cancelled"
+    await nothing_left(site, sleeping)
+
+
+async def test_guard_and_supervisor_killed_together_leave_nothing_to_the_second_attempt(site: Site, sleeping: str) -> None:
+    before = left_of(sleeping)
+    supervisor = (await row(site, sleeping)).supervisor_pid
+    assert supervisor
+    guard = int((await asyncio.to_thread(open(f"/proc/{supervisor}/stat").read)).split()[3])
+    os.kill(guard, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    await runs_again(site, sleeping)
+    assert not before & left_of(sleeping)
+
+
+async def test_supervisor_told_to_end_gives_the_job_back_at_once(site: Site, sleeping: str) -> None:
+    supervisor = (await row(site, sleeping)).supervisor_pid
+    assert supervisor
+    os.kill(supervisor, signal.SIGTERM)
+    await runs_again(site, sleeping)
+
+
+async def test_a_job_lost_twice_is_lost_and_its_host_is_free(site: Site, sleeping: str) -> None:
+    for attempt in (1, 2):
+        if attempt == 2:
+            await runs_again(site, sleeping)
+        supervisor = (await row(site, sleeping)).supervisor_pid
+        assert supervisor
+        os.kill(supervisor, signal.SIGTERM)
+    job = await site.ended(sleeping)
+    assert (job["status"], job["attempt"], job["reason"]) == ("lost", 2, "its supervisor was told to end")
+    await nothing_left(site, sleeping)
+
+
+async def test_worker_killed_its_run_goes_on_to_the_end(site: Site) -> None:
+    await site.add_host("gpu-01")
+    worker = subprocess.Popen([sys.executable, "-m", "tests.automation.worker_process"], stdin=subprocess.PIPE, cwd=REPOSITORY)
+    assert worker.stdin
+    with worker.stdin as pipe:
+        pipe.write(site.settings.model_dump_json().encode())
+    job_id = await site.start("sleep.yml", "gpu-01", extra_vars={"demo_seconds": 4})
+    await site.printed(job_id, "begun")
+    worker.kill()
+    worker.wait()
+    job = await site.ended(job_id)
+    assert (job["status"], job["attempt"]) == ("successful", 1)
+    await nothing_left(site, job_id)
+
+
+async def test_worker_that_ends_takes_its_runs_with_it_if_told_to(site: Site) -> None:
+    await site.add_host("gpu-01")
+    async with site.working(stop_jobs=True):
+        job_id = await site.start("sleep.yml", "gpu-01")
+        await site.printed(job_id, "begun")
+    job = await site.job(job_id)
+    assert (job["status"], job["waiting_for"]) == ("queued", "a worker")
+    await nothing_left(site, job_id)

@@ -1,0 +1,121 @@
+"""Fixtures: a hub, a control API, tiny models and node processes."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_nvml import FakeNvml
+from tests.hub import Hub
+from tests.node_service.control_plane import ControlPlane, model
+from tests.node_service.process import NodeProcess, free_port
+from tests.tiny_gguf import TinyModel, write_tiny_gguf
+
+REPO = "acme/tiny-GGUF"
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A hub's root with one repository of tiny models."""
+    root = tmp_path_factory.mktemp("hub")
+    for repo in (REPO, "acme/gated-GGUF"):
+        (root / repo).mkdir(parents=True)
+    write_tiny_gguf(root / REPO / "cycle.gguf")
+    write_tiny_gguf(root / REPO / "slow.gguf", TinyModel(layers=300, embedding=32, context=4096))
+    write_tiny_gguf(root / REPO / "embed.gguf", TinyModel(mode="random", pooling=True))
+    write_tiny_gguf(root / "acme/gated-GGUF" / "cycle.gguf")
+    (root / REPO / "broken.gguf").write_bytes(b"GGUF" + b"\x03\0\0\0" + b"\0" * 64)
+    return root
+
+
+@pytest.fixture
+def hub(tiny_models: Path) -> Iterator[Hub]:
+    """A hub without faults; a test may add some."""
+    hub = Hub(tiny_models).start()
+    yield hub
+    hub.stop()
+
+
+@pytest.fixture
+def control() -> Iterator[ControlPlane]:
+    """A control API that knows one ticket and assigns nothing yet."""
+    plane = ControlPlane().start()
+    yield plane
+    plane.stop()
+
+
+@pytest.fixture
+def spec(tiny_models: Path, control: ControlPlane) -> Callable[..., dict[str, Any]]:
+    """Return a model of the manifest for a file of the hub, which is offered as its source."""
+
+    def make(model_id: str, file: str, repo: str = REPO, **params: Any) -> dict[str, Any]:
+        path = tiny_models / repo / file
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        described = model(model_id, {"name": file, "size": path.stat().st_size, "sha256": digest}, **params)
+        control.offer_hub(described, repo)
+        return described
+
+    return make
+
+
+@pytest.fixture
+def make_node(tmp_path: Path, control: ControlPlane, hub: Hub) -> Iterator[Callable[..., NodeProcess]]:
+    """Start nodes of their own directories, on the CPU; settings may be changed."""
+    nodes: list[NodeProcess] = []
+
+    def make(*, environment: dict[str, str] | None = None, **changed: Any) -> NodeProcess:
+        directory = tmp_path / f"node-{len(nodes)}"
+        directory.mkdir()
+        port = free_port()
+        ticket = directory / "ticket"
+        ticket.write_text("ticket-1\n")
+        settings = {
+            "name": "gpu-01",
+            "api_url": control.url,
+            "base_url": f"http://127.0.0.1:{port}",
+            "listen_host": "127.0.0.1",
+            "listen_port": port,
+            "store_dir": str(directory / "models"),
+            "state_dir": str(directory / "state"),
+            "enrolment_ticket_file": str(ticket),
+            "tags": ["site:tokyo"],
+            "require_gpu": False,
+            "allow_cpu": True,
+            "engine_threads": 1,
+            "context": 512,
+            "slots": 2,
+            "hub_endpoint": hub.url,
+            "disk_reserve_bytes": 0,
+            "drain_deadline_s": 20,
+            **changed,
+        }
+        node = NodeProcess(directory, settings, environment or {})
+        nodes.append(node)
+        return node.start()
+
+    yield make
+    for node in nodes:
+        node.kill()
+
+
+@pytest.fixture
+def node(make_node: Callable[..., NodeProcess]) -> NodeProcess:
+    """A running node."""
+    return make_node()
+
+
+@pytest.fixture(scope="session")
+def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    """The fake driver library, built once."""
+    nvml = FakeNvml(tmp_path_factory.mktemp("nvml"))
+    nvml.build()
+    return nvml
+
+
+@pytest.fixture
+def nvml(nvml_library: FakeNvml) -> FakeNvml:
+    """The fake driver library with two GPUs."""
+    nvml_library.describe(count=2, gpu0_name="NVIDIA L4", gpu0_memory_total=24152899584)
+    return nvml_library

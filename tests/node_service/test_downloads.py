@@ -1,0 +1,326 @@
+"""Weights: fetched, resumed, verified, and every way in which that can go wrong."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub import Hub
+from tests.node_service.control_plane import ControlPlane
+from tests.node_service.process import NodeProcess
+from tests.node_service.waiting import until
+
+type Spec = Callable[..., dict[str, Any]]
+
+SIZE = 11_000_000  # the slow model: a little more than this
+
+
+def installed(node: NodeProcess, digest: str) -> list[Path]:
+    """Return the files of an installed artifact."""
+    return [path for path in (node.store_dir / "artifacts" / digest).glob("[!.]*") if path.is_file()]
+
+
+def part_size(node: NodeProcess, digest: str) -> int:
+    """Return how many bytes of an artifact are on their way."""
+    part = node.store_dir / "partial" / f"{digest}.part"
+    return part.stat().st_size if part.exists() else 0
+
+
+def reads(hub: Hub) -> list[Any]:
+    """Return the requests for bytes that the hub got."""
+    return [served for served in hub.served if served.method == "GET"]
+
+
+def sha256_of(spec: dict[str, Any]) -> str:
+    return str(spec["artifacts"][0]["sha256"])
+
+
+def test_download_ends_ready_and_verified(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+
+    revision = control.assign(wanted)
+
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    report = control.reported("tiny:cycle")
+    assert report["generation"] == 1
+    assert report["bytes_done"] == report["bytes_total"] == report["size"] == wanted["artifacts"][0]["size"]
+    assert (report["device"], report["gpu_layers"], report["slots"]) == ("cpu", 0, 2)
+    assert report["installed_at"] is not None and report["error"] is None
+    last = control.heartbeats[-1]
+    assert last["applied_revision"] == revision
+    assert last["ready_models"] == {"loaded": 1, "total": 1} and not last["initializing"]
+    (file,) = installed(node, sha256_of(wanted))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
+
+
+def test_progress_is_reported_on_the_way(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(rate_bps=SIZE / 3)
+    control.assign(spec("tiny:slow", "slow.gguf"))
+
+    def halfway() -> bool:
+        report = control.reported("tiny:slow")
+        return report.get("state") == "downloading" and 0 < report["bytes_done"] < SIZE and report["speed_bps"] > 0
+
+    until(halfway, "a heartbeat in the middle")
+    assert control.heartbeats[-1]["initializing"]
+    (shown,) = node.get("/v1/models").json()["data"]
+    assert 0 < shown["progress"] < 1 and shown["eta_s"] > 0
+    answer = node.chat("tiny:slow")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
+    assert "retry-after" in answer.headers
+    hub.fail()
+    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    percents = [r["percent"] for r in node.get("/v0/logs?limit=2000").json()["records"] if r["event"] == "download progress"]
+    assert percents == sorted(percents) and percents[-1] == 100 and len(percents) > 5
+
+
+def test_killed_node_resumes_from_the_same_byte(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(rate_bps=SIZE / 4)
+    wanted = spec("tiny:slow", "slow.gguf")
+    control.assign(wanted)
+    until(lambda: part_size(node, sha256_of(wanted)) > SIZE / 4, "a quarter of the file")
+
+    node.kill()
+    kept = part_size(node, sha256_of(wanted))
+    before = len(reads(hub))
+    hub.fail()
+    node.start()
+
+    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    assert [(served.range, served.status) for served in reads(hub)[before:]] == [(f"bytes={kept}-", 206)]
+    assert control.fetches[-1]["have_bytes"] == kept
+    (file,) = installed(node, sha256_of(wanted))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
+
+
+def test_killed_node_resumes_with_the_api_away(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(rate_bps=SIZE / 4)
+    wanted = spec("tiny:slow", "slow.gguf")
+    control.assign(wanted)
+    until(lambda: part_size(node, sha256_of(wanted)) > 100_000, "some bytes")
+    node.kill()
+    control.stop()
+    hub.fail()
+
+    node.start()
+
+    until(lambda: node.chat("tiny:slow").is_success, "an answer without the API")
+
+
+def test_corrupt_bytes_are_found_and_thrown_away(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(corrupt_at=1000)
+    wanted = spec("tiny:cycle", "cycle.gguf")
+
+    control.assign(wanted)
+
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    error = control.reported("tiny:cycle")["error"]
+    assert "cycle.gguf" in error and f"expected sha256 {sha256_of(wanted)}, got " in error
+    assert installed(node, sha256_of(wanted)) == []
+    assert part_size(node, sha256_of(wanted)) == 0
+    answer = node.chat("tiny:cycle")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_failed")
+
+
+def test_ordering_a_failed_model_again_fetches_it(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(corrupt_at=1000)
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    hub.fail()
+
+    control.assign(wanted | {"generation": 2})
+
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    assert control.reported("tiny:cycle")["generation"] == 2
+
+
+def test_ordering_an_intact_model_again_only_verifies_it(
+    node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    before = len(hub.served)
+
+    control.assign(wanted | {"generation": 2})
+
+    until(lambda: control.reported("tiny:cycle")["generation"] == 2, "the new generation")
+    assert control.state("tiny:cycle") == "ready"
+    assert len(hub.served) == before
+
+
+def test_damage_on_disk_is_found_when_ordered_again(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    (file,) = installed(node, sha256_of(wanted))
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 0xFF
+    file.write_bytes(damaged)
+    before = len(reads(hub))
+
+    control.assign(wanted | {"generation": 2})
+
+    until(lambda: control.reported("tiny:cycle").get("generation") == 2 and control.state("tiny:cycle") == "ready", "ready")
+    assert len(reads(hub)) == before + 1
+    (file,) = installed(node, sha256_of(wanted))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
+
+
+def test_interrupted_source_is_resumed(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(truncate_at=300_000)
+    wanted = spec("tiny:cycle", "cycle.gguf")
+
+    control.assign(wanted)
+
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    first, second = reads(hub)
+    assert (first.range, second.range) == ("bytes=0-", "bytes=300000-")
+
+
+def test_source_without_ranges_works(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(no_range=True)
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+
+
+def test_source_without_ranges_that_breaks_off_is_left(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(no_range=True, truncate_at=300_000)
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+
+    error = until(lambda: control.reported("tiny:cycle").get("error"), "the error")
+    assert "hub acme/tiny-GGUF" in error and "at 300000 of" in error and "cannot resume" in error
+    hub.fail()
+    until(lambda: control.state("tiny:cycle") == "ready", "ready by itself once the hub is well")
+
+
+def test_redirect_to_the_cdn_is_followed_without_credentials(
+    make_node: Callable[..., NodeProcess], control: ControlPlane, hub: Hub, spec: Spec, tmp_path: Path
+) -> None:
+    hub.fail(redirect=True)
+    token = tmp_path / "hub-token"
+    token.write_text("hf_test\n")
+    make_node(hub_token_file=str(token))
+
+    control.assign(spec("tiny:gated", "cycle.gguf", "acme/gated-GGUF"))
+
+    until(lambda: control.state("tiny:gated") == "ready", "ready")
+    asked, served = reads(hub)
+    assert asked.authorized and asked.status == 302
+    assert served.path.startswith("/cdn/") and not served.authorized and served.status == 206
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://10.0.0.1/x", "file:///etc/passwd"])
+def test_redirect_into_the_site_is_refused(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec, target: str) -> None:
+    hub.fail(redirect_to=target)
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    assert "redirect to" in control.reported("tiny:cycle")["error"]
+
+
+def test_gated_repository_says_what_is_needed(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    control.assign(spec("tiny:gated", "cycle.gguf", "acme/gated-GGUF"))
+    until(lambda: control.state("tiny:gated") == "failed", "failed")
+    assert "hub_token_file" in control.reported("tiny:gated")["error"]
+
+
+def test_missing_file_is_named(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.sources[sha256_of(wanted)][0]["path"] = "gone.gguf"
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    error = control.reported("tiny:cycle")["error"]
+    assert "gone.gguf" in error and "no such file" in error
+
+
+def test_other_file_at_the_hub_is_refused_before_its_first_byte(
+    node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.sources[sha256_of(wanted)][0]["path"] = "embed.gguf"
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    assert "the manifest says" in control.reported("tiny:cycle")["error"]
+    assert reads(hub) == []
+
+
+def test_hub_away_is_said_and_tried_again(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(status=503)
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+    assert "503" in until(lambda: control.reported("tiny:cycle").get("error"), "the error")
+    assert control.state("tiny:cycle") in ("queued", "downloading")
+    hub.fail()
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+
+
+def test_too_little_disk_fails_before_the_first_byte(
+    make_node: Callable[..., NodeProcess], control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    node = make_node(disk_reserve_bytes=2**60)
+    wanted = spec("tiny:cycle", "cycle.gguf")
+
+    control.assign(wanted)
+
+    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    error = control.reported("tiny:cycle")["error"]
+    assert f"({wanted['artifacts'][0]['size']} bytes)" in error and f"({2**60} bytes)" in error and "free" in error
+    assert reads(hub) == [] and control.fetches == []
+    assert part_size(node, sha256_of(wanted)) == 0
+
+
+def test_waits_for_its_turn(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    control.queue_answers = 3
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    assert len(control.fetches) == 4
+
+
+def test_removes_what_is_listed_and_nothing_else(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    cycle, embed = spec("tiny:cycle", "cycle.gguf"), spec("tiny:embed", "embed.gguf")
+    control.assign(cycle, embed)
+    until(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both ready")
+
+    control.assign()
+    until(lambda: {control.state("tiny:cycle"), control.state("tiny:embed")} == {"orphaned"}, "both orphaned")
+    assert installed(node, sha256_of(cycle)) and installed(node, sha256_of(embed))
+
+    control.assign(remove=(sha256_of(cycle),))
+    until(lambda: control.state("tiny:cycle") == "", "one gone")
+    assert installed(node, sha256_of(cycle)) == []
+    assert control.state("tiny:embed") == "orphaned" and installed(node, sha256_of(embed))
+
+    control.assign(embed)
+    until(lambda: control.state("tiny:embed") == "ready", "the orphan taken up again")
+
+
+def test_running_model_is_removed(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+
+    control.assign(remove=(sha256_of(wanted),))
+
+    until(lambda: not (node.store_dir / "artifacts" / sha256_of(wanted)).exists(), "the file gone")
+    until(lambda: control.last["models"] == [], "nothing reported")
+    assert node.chat("tiny:cycle").status_code == 404
+
+
+def test_cancelled_download_keeps_its_part(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
+    hub.fail(rate_bps=SIZE / 4)
+    slow, cycle = spec("tiny:slow", "slow.gguf"), spec("tiny:cycle", "cycle.gguf")
+    control.assign(slow)
+    until(lambda: part_size(node, sha256_of(slow)) > 100_000, "some bytes")
+
+    control.assign(cycle)
+
+    until(lambda: control.state("tiny:cycle") == "ready", "the other model ready")
+    hub.fail()
+    assert control.state("tiny:slow") == ""
+    kept = part_size(node, sha256_of(slow))
+    assert kept > 100_000
+    control.assign(cycle, slow)
+    until(lambda: control.state("tiny:slow") == "ready", "the first one ready")
+    assert f"bytes={kept}-" in [served.range for served in reads(hub)]

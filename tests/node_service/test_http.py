@@ -1,0 +1,110 @@
+"""The node's own paths: keys, shapes, logs, metrics."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.node_service.control_plane import ControlPlane
+from tests.node_service.process import NodeProcess
+from tests.node_service.waiting import until
+
+type Spec = Callable[..., dict[str, Any]]
+
+PATHS = [
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/tiny:model"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("GET", "/api/tags"),
+    ("GET", "/v0/status"),
+    ("POST", "/v0/sync"),
+    ("GET", "/v0/logs"),
+    ("GET", "/metrics"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/"),
+    ("GET", "/nowhere"),
+]
+
+
+def test_every_path_needs_the_key(node: NodeProcess) -> None:
+    for key in ("wrong", node.key + "x", "ключ"):
+        for method, path in PATHS:
+            answer = node.request(method, path, headers={"authorization": f"Bearer {key}".encode()})
+            error = answer.json()["error"]
+            assert (path, answer.status_code, error["code"]) == (path, 401, "invalid_api_key")
+            assert set(error) == {"message", "type", "param", "code"}
+            assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_healthz_needs_no_key(node: NodeProcess) -> None:
+    answer = node.get("/healthz", key="none")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/docs", 404, "not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v0/status", 405, "method_not_allowed"),
+        ("GET", "/v0/logs?limit=many", 400, "invalid_request"),
+        ("GET", "/v0/logs?limit=0", 400, "invalid_request"),
+        ("GET", "/v1/models/a/b:c", 404, "model_not_found"),
+    ],
+)
+def test_errors_have_the_openai_shape(node: NodeProcess, method: str, path: str, status: int, code: str) -> None:
+    answer = node.request(method, path)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (status, code)
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_status_has_the_fields_of_the_contract(node: NodeProcess, control: ControlPlane) -> None:
+    until(lambda: control.heartbeats, "a heartbeat")
+    status = until(lambda: (s := node.status())["state"] == "online" and s, "the state that the API answered")
+    assert status["node_id"] == control.node_id
+    assert status["registered"] and not status["draining"]
+    assert (status["admission"], status["in_flight"], status["models"]) == ("open", 0, [])
+    assert status["hardware"]["gpus"] == []
+    assert {"instance_id", "version", "applied_revision", "errors"} <= set(status)
+
+
+def test_models_are_shown_in_both_shapes(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    wanted = spec("tiny:model", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:model") == "ready", "ready")
+
+    (shown,) = node.get("/v1/models").json()["data"]
+    (tag,) = node.get("/api/tags").json()["models"]
+
+    assert (shown["id"], shown["object"], shown["state"], shown["progress"]) == ("tiny:model", "model", "ready", 1.0)
+    assert node.get("/v1/models/tiny:model").json() == shown
+    assert (tag["name"], tag["size"]) == ("tiny:model", wanted["artifacts"][0]["size"])
+    assert tag["digest"] == wanted["artifacts"][0]["sha256"]
+
+
+def test_logs_are_records_without_secrets(node: NodeProcess, control: ControlPlane) -> None:
+    until(lambda: control.heartbeats, "a heartbeat")
+
+    records = node.get("/v0/logs?limit=2&level=info").json()["records"]
+
+    assert len(records) == 2
+    assert all({"event", "level", "at"} <= set(record) for record in records)
+    everything = node.log_file.read_text() + node.get("/v0/logs?limit=2000").text
+    assert not any(secret in everything for secret in (node.key, "token-1", "ticket-1"))
+
+
+def test_metrics_are_prometheus(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+    control.assign(spec("tiny:model", "cycle.gguf"))
+    until(lambda: control.state("tiny:model") == "ready", "ready")
+    node.chat("tiny:model")
+
+    text = node.get("/metrics").text
+
+    assert 'muster_node_model_ready{model="tiny:model"} 1.0' in text
+    assert 'muster_node_requests_total{model="tiny:model",status="200"} 1.0' in text
+    assert "muster_node_in_flight 0.0" in text
