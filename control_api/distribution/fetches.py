@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import func
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -36,8 +37,7 @@ class FetchDesk:
 
         Asking again renews either, e.g. after a source failed. Raises ``Conflict`` if the node's manifest does not list it.
         """
-        # The counter's row is locked until the end of the transaction: two replicas never give the same place away.
-        await revision.bump(session, _TURN)
+        await _take_turn(session)
         sources = await self._sources(session, node, sha256)
         await session.exec(delete(FetchGrant).where(col(FetchGrant.expires_at) < db_now()))
         others = delete(FetchGrant).where(col(FetchGrant.node_id) == node.id, col(FetchGrant.sha256) != sha256)
@@ -67,6 +67,19 @@ class FetchDesk:
             "revision": model.revision,
             "path": artifact.path,
         }
+
+
+async def _take_turn(session: AsyncSession) -> None:
+    """Wait for other requests that decide; the counter's row stays locked until the end of the transaction.
+
+    So two replicas never give the same place away.
+    """
+    try:
+        async with session.begin_nested():
+            await revision.bump(session, _TURN)
+    except IntegrityError:
+        # Another first request made the row at this moment.
+        await revision.bump(session, _TURN)
 
 
 async def _request(session: AsyncSession, node: Node, sha256: str) -> tuple[str, bool]:

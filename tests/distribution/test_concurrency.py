@@ -19,7 +19,9 @@ async def api(tmp_path: Path, hub: Hub, request: pytest.FixtureRequest, anyio_ba
     values = {"hub_endpoint": hub.url, "auto_distribution": "off", "max_concurrent_downloads": 2}
     if request.param == "postgresql":
         values |= on_postgres(request.getfixturevalue("postgres_url"))
-    async with running_api(settings_for(tmp_path, **values)) as running:
+    settings = settings_for(tmp_path, **values)
+    settings.state_dir.mkdir()
+    async with running_api(settings) as running:
         yield running
 
 
