@@ -12,7 +12,7 @@ from panel import ui
 from panel.io.fastapi import add_applications
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboards.auth import CookiePolicy, current
+from dashboards.auth import CookiePolicy, current, document, request_of
 from dashboards.i18n import Language, choose
 from dashboards.pages import PAGES
 from dashboards.runtime import Runtime
@@ -80,8 +80,8 @@ async def serve(settings: DashboardSettings) -> None:
 
 def _tab(runtime: Runtime) -> ui.Page:
     """Build what one browser tab shows. Panel calls it for each document."""
-    doc = pn.state.curdoc
-    request = doc.session_context.request
+    doc = document()
+    request = request_of(doc)
     words = choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language"))
     shell = Shell(runtime, current(), words, request.uri)
     pn.state.onload(partial(shell.start, doc))

@@ -7,9 +7,11 @@ memory only, and renews it before it expires. Rights are the API's business: eve
 import asyncio
 import time
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 import panel as pn
+from bokeh.document import Document
 from bokeh.server.auth import AuthPolicy
 from bokeh.server.request import ServerRequest
 
@@ -130,12 +132,27 @@ def _login_url(request: ServerRequest) -> str:
     return "/login?" + urlencode({"next": target})
 
 
+def document() -> Document:
+    """Return the document of the Panel session that is being built. Raises RuntimeError outside of one."""
+    if pn.state.curdoc is None:
+        raise RuntimeError("There is no document here.")
+    return pn.state.curdoc
+
+
+def request_of(doc: Document) -> Any:
+    """Return the request that a document was opened with: cookies, headers, uri, user. Raises RuntimeError without one."""
+    context: Any = doc.session_context
+    if context is None:
+        raise RuntimeError("This document belongs to no browser.")
+    return context.request
+
+
 def current() -> SignedIn:
     """Return who is looking at the Panel session that is being built.
 
     This and nothing else says who the user is: ``pn.state.user`` believes a cookie that anybody can set.
     """
-    user = pn.state.curdoc.session_context.request.user
+    user = request_of(document()).user
     if not isinstance(user, SignedIn):
         raise NotSignedIn("unauthenticated", "This page was opened without a session.", status=401)
     return user

@@ -54,7 +54,7 @@ class Language:
     def duration(self, seconds: float) -> str:
         """Return a duration with its two largest units."""
         left = int(seconds)
-        parts = []
+        parts: list[str] = []
         for divisor, text in ((86400, self.gettext("%d d")), (3600, self.gettext("%d h")), (60, self.gettext("%d min"))):
             if left >= divisor or parts:
                 parts.append(text % (left // divisor))

@@ -41,7 +41,7 @@ class Shell:
         self._subscription = ExitStack()
         self._pending = False
         self._toasts: dict[int, tuple[Literal["ok", "bad"], str]] = {}
-        self._question = FormDialog(words, words.gettext("Are you sure?"), words.gettext("Yes"), danger=True)
+        self._question = FormDialog(words)
         self.header = View(self._act)
         self.navigation = View(self._act, navigates=True)
         self.main = ui.Column(sizing_mode="stretch_width")
@@ -99,7 +99,7 @@ class Shell:
         self._page.refresh()
         self.main.objects = self._page.content()
         self._show_navigation()
-        self.header.show(render("header.html", self._words, user=self._user, here=f"/{self._name}"))
+        self.header.draw(render("header.html", self._words, user=self._user, here=f"/{self._name}"))
 
     def _show_navigation(self) -> None:
         snapshot = self._store.snapshot
@@ -107,7 +107,7 @@ class Shell:
         running = [job for job in snapshot.jobs if job.status is JobStatus.RUNNING]
         counts = {"overview": ("bad", len(wrong)), "jobs": ("info", len(running))}
         context = {"pages": PAGES, "current": self._name, "counts": counts, "toasts": self._toasts}
-        self.navigation.show(render("navigation.html", self._words, **context))
+        self.navigation.draw(render("navigation.html", self._words, **context))
 
     def _changed(self) -> None:
         if self._doc is not None and not self._pending:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
@@ -134,7 +135,7 @@ class FleetStore:
         self._failing_since = None
         self._publish(replace(self._snapshot, **lists, loaded=True, problem=None, read_at=datetime.now(UTC)))
 
-    async def _fetch(self, wanted: set[str]) -> dict[str, object]:
+    async def _fetch(self, wanted: set[str]) -> dict[str, Any]:
         client = self._client
         readers: dict[str, Callable[[], Awaitable[object]]] = {
             "hosts": client.hosts.list,

@@ -59,7 +59,7 @@ class View(JSComponent):
 
         pn.state.execute(run)
 
-    def show(self, html: str) -> None:
+    def draw(self, html: str) -> None:
         """Show ``html``; nothing is sent when it is what is shown already."""
         if html != self.html:
             self.html = html

@@ -21,8 +21,8 @@ from dashboards.web import explain
 class Ask(Protocol):
     """Ask the user before something is done that cannot be taken back or that others notice."""
 
-    def __call__(self, title: str, text: str, action: str, do: Callable[[], Awaitable[None]]) -> None:
-        """Show a question with ``action`` as the answer that does it."""
+    def __call__(self, title: str, text: str, action: str, do: Callable[[], Awaitable[None]], *, danger: bool = True) -> None:
+        """Show a question with ``action`` as the answer that does it; ``danger``: it cannot be taken back."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Page:
 
     def refresh(self) -> None:
         """Show what has changed."""
-        self.view.show(self.html())
+        self.view.draw(self.html())
 
     def html(self) -> Markup:
         """Return the page's markup."""

@@ -7,7 +7,7 @@ from panel.viewable import Viewable
 from pydantic import ValidationError
 
 from control_api.client.schemas import HostCreate, JobCreate
-from dashboards.components.dialogs import FormDialog
+from dashboards.components.dialogs import FormDialog, typed
 from dashboards.components.view import Action
 from dashboards.pages.base import Desk, Page
 
@@ -51,6 +51,16 @@ class Hosts(Page):
         await self.desk.client.hosts.delete(host_id)
         self.desk.store.touch("hosts", "nodes")
 
+    def _explain(self, error: ValidationError) -> str:
+        first = error.errors()[0]
+        known = {
+            "name": self.text("The name may hold letters, digits and . _ - and begins with a letter or a digit."),
+            "address": self.text("The address must be an IP address or a DNS name."),
+            "user": self.text("The SSH user is not a user name."),
+            "tags": self.text("A tag may hold letters, digits, spaces and : . _ / - and begins with a letter or a digit."),
+        }
+        return known.get(str(first["loc"][0]), first["msg"])
+
     async def _add(self) -> None:
         _ = self.text
         wide: dict[str, Any] = {"sizing_mode": "stretch_width"}
@@ -69,13 +79,13 @@ class Hosts(Page):
 
         async def add() -> None:
             host = HostCreate(
-                name=name.value_input.strip(),
-                address=address.value_input.strip(),
+                name=typed(name),
+                address=typed(address),
                 port=port.value,
-                user=user.value_input.strip() or None,
+                user=typed(user) or None,
                 become=sudo.value,
                 credential_id=keys.get(credential.value),
-                tags=[tag.strip() for tag in tags.value_input.split(",") if tag.strip()],
+                tags=[tag.strip() for tag in typed(tags).split(",") if tag.strip()],
                 variables={} if gpu.value else {"gpu_host_require_gpu": False},
             )
             await self.desk.client.hosts.create(host)
@@ -86,8 +96,7 @@ class Hosts(Page):
             try:
                 await add()
             except ValidationError as error:
-                first = error.errors()[0]
-                raise ValueError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+                raise ValueError(self._explain(error)) from error
 
         lead = _("Muster reaches it over SSH. Its host key is pinned at the first contact.")
         self._form.fill(lead, [name, address, ui.Row(user, port, **wide), credential, tags, sudo, gpu], checked)

@@ -6,7 +6,7 @@ from panel import ui
 from panel.viewable import Viewable
 
 from control_api.client.schemas import DistributeRequest, HubModelOut, RegisterModelRequest
-from dashboards.components.dialogs import FormDialog
+from dashboards.components.dialogs import FormDialog, typed
 from dashboards.components.view import Action
 from dashboards.pages.base import Desk, Page
 
@@ -90,12 +90,10 @@ class Models(Page):
         name = ui.TextInput(label=_("Id in Muster (family:variant)"), placeholder="my-model:7b", sizing_mode="stretch_width")
 
         async def register() -> None:
-            if not source.value_input.strip():
+            if not typed(source):
                 raise ValueError(_("Say where the model is."))
-            wanted = {"source": source.value_input.strip()} | (
-                {"id": name.value_input.strip()} if name.value_input.strip() else {}
-            )
-            model = await self.desk.client.models.register(RegisterModelRequest.model_validate(wanted))
+            wanted = RegisterModelRequest(source=typed(source), id=typed(name) or None)
+            model = await self.desk.client.models.register(wanted)
             self.desk.say("ok", _("%s is registered. Nodes that it fits fetch it now.") % model.id)
             self.desk.store.touch("hub", "models", "nodes")
 

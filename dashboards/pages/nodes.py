@@ -43,7 +43,7 @@ class Nodes(Page):
             self.desk.store.touch("nodes")
 
         text = self.text("It finishes what it has and gets nothing new until it is resumed.")
-        self.desk.ask(self.text("Drain node %s?") % node.name, text, self.text("Drain the node"), drain)
+        self.desk.ask(self.text("Drain node %s?") % node.name, text, self.text("Drain the node"), drain, danger=False)
 
     def _ask_forget(self, node: NodeOut) -> None:
         async def forget() -> None:

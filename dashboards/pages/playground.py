@@ -12,6 +12,7 @@ from panel import ui
 from panel.viewable import Viewable
 
 from control_api.client import ApiError
+from dashboards.components.dialogs import typed
 from dashboards.components.view import Action, View
 from dashboards.pages.base import Desk, Page
 from dashboards.router_client import ChatError
@@ -55,11 +56,13 @@ class Playground(Page):
         self._turns: list[Turn] = []
         self._problem: str | None = None
         self._answering: asyncio.Task[None] | None = None
-        self._model = ui.Select(label=_("Model"), options=[], width=260, size="small")
-        self._node = ui.Select(label=_("Node"), options=[self._any], value=self._any, width=200, size="small")
-        self._system = ui.TextInput(label=_("System prompt"), sizing_mode="stretch_width", size="small", max_length=20_000)
+        slim: dict[str, Any] = {"size": "small", "margin": 0}
+        narrow, wide = {"flex": "1 1 150px", "max-width": "280px"}, {"flex": "2 1 240px"}
+        self._model = ui.Select(label=_("Model"), options=[], styles=narrow, **slim)
+        self._node = ui.Select(label=_("Node"), options=[self._any], value=self._any, styles=narrow, **slim)
+        self._system = ui.TextInput(label=_("System prompt"), max_length=20_000, styles=wide, **slim)
         self._input = ui.ChatAreaInput(
-            placeholder=_("Ask something…"), enable_upload=False, sizing_mode="stretch_width", max_rows=8
+            placeholder=_("Ask something…"), enable_upload=False, sizing_mode="stretch_width", max_rows=8, margin=(12, 0, 0, 0)
         )
         self._input.param.watch(self._send, "value")
         self._input.on_action("stop", self._stop)
@@ -67,13 +70,15 @@ class Playground(Page):
 
     def content(self) -> list[Viewable]:
         """Return the choices, the conversation and the input."""
-        choices = ui.FlexBox(self._model, self._node, self._system, gap="12px", sizing_mode="stretch_width")
+        choices = ui.FlexBox(
+            self._model, self._node, self._system, gap="12px", sizing_mode="stretch_width", margin=(18, 0, 14, 0)
+        )
         return [self.view, choices, self._talk, self._input]
 
     def refresh(self) -> None:
         """Show what has changed."""
         super().refresh()
-        self._talk.show(self._conversation())
+        self._talk.draw(self._conversation())
         nodes = [
             node.name
             for node in self.desk.store.snapshot.nodes
@@ -173,9 +178,9 @@ class Playground(Page):
                 turn.tokens = piece.completion_tokens or turn.tokens
                 if time.monotonic() - shown > SHOW_S:
                     shown = time.monotonic()
-                    self._talk.show(self._conversation())
+                    self._talk.draw(self._conversation())
 
     def _messages(self) -> list[dict[str, str]]:
-        system = self._system.value_input.strip()
+        system = typed(self._system)
         said = [{"role": turn.role, "content": turn.text} for turn in self._turns if turn.text and not turn.error]
         return ([{"role": "system", "content": system}] if system else []) + said
