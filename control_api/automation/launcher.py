@@ -10,6 +10,7 @@ import structlog
 
 import control_api
 from control_api.automation.order import RunOrder
+from control_api.automation.supervisor.guard import log_file
 
 log = structlog.get_logger()
 
@@ -43,7 +44,7 @@ class Launcher:
 
     async def launch(self, order: RunOrder) -> None:
         """Start a supervisor and give it its order. Raises ``OSError`` if it cannot be started."""
-        output = order.run_dir.with_suffix(".log")
+        output = log_file(order.run_dir)
         process = await asyncio.to_thread(_spawn, order, output)
         task = asyncio.create_task(_see_off(process, order, output), name=f"supervisor-{order.job_id}")
         self._running[task] = process
@@ -95,7 +96,9 @@ async def _see_off(process: Process, order: RunOrder, output: Path) -> None:
         loop.remove_reader(descriptor)
         os.close(descriptor)
     status = process.wait()
+    if status == 0:
+        log.info("supervisor.ended", job_id=order.job_id, attempt=order.attempt)
+        return
     said = output.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
+    log.error("supervisor.failed", job_id=order.job_id, attempt=order.attempt, status=status, output=said)
     output.unlink()
-    tell = log.error if status else log.info
-    tell("supervisor.ended", job_id=order.job_id, attempt=order.attempt, status=status, output=said)

@@ -45,7 +45,7 @@ def settings(tmp_path: Path, project: Path, run_dir: Path) -> Settings:
         lease_renew_s=0.5,
         lease_term_s=8,
         lease_kill_s=12,
-        lease_reusable_s=15,
+        lease_reusable_s=13,
     )
 
 

@@ -1,11 +1,11 @@
 """How runs end before their time: cancelled, timed out, their supervisor, guard or worker killed. Nothing stays behind."""
 
-import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from sqlmodel import select
@@ -22,6 +22,10 @@ def left_of(job_id: str) -> set[int]:
     found = processes.marked("MUSTER_JOB_ID", job_id)
     listed = subprocess.run(["pgrep", "-f", job_id], capture_output=True, text=True, check=False).stdout.split()
     return found | {int(pid) for pid in listed}
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().split()[3])
 
 
 async def nothing_left(site: Site, job_id: str) -> None:
@@ -107,7 +111,7 @@ async def test_guard_and_supervisor_killed_together_leave_nothing_to_the_second_
     before = left_of(sleeping)
     supervisor = (await row(site, sleeping)).supervisor_pid
     assert supervisor
-    guard = int((await asyncio.to_thread(open(f"/proc/{supervisor}/stat").read)).split()[3])
+    guard = parent_of(supervisor)
     os.kill(guard, signal.SIGKILL)
     os.kill(supervisor, signal.SIGKILL)
     await runs_again(site, sleeping)

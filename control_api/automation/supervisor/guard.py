@@ -45,9 +45,16 @@ def guard(run_dir: Path, *, kill_s: float) -> int:
             processes.send({supervisor}, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(supervisor, 0)[1])
         processes.end_tree(own_pid, grace_s=ORPHAN_GRACE_S)
+        if status == 0:
+            log_file(run_dir).unlink(missing_ok=True)
         return abs(status)
     finally:
         shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def log_file(run_dir: Path) -> Path:
+    """Return where guard and supervisor write; kept when they fail, since the worker that would report it may be gone."""
+    return run_dir.with_suffix(".log")
 
 
 def _become_supervisor(beat: int) -> None:
