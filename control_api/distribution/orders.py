@@ -20,9 +20,14 @@ _OFFLINE = "is offline; order it with retry_when_online to have it sent when the
 
 
 @dataclass
-class _Outcome:
-    """What became of an order so far."""
+class _Run:
+    """An order while it is carried out, and what became of it so far."""
 
+    session: AsyncSession
+    model: Model
+    order: DistributeRequest
+    now: Situation
+    job_id: str | None
     tasks: list[DownloadTask] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -48,16 +53,17 @@ class Orders:
         """
         nodes = await self._targets(session, order, by)
         now = await self._placer.situation(session, nodes)
-        outcome, job_id = _Outcome(), by.id if by.kind == "job" else None
+        run = _Run(session, model, order, now, by.id if by.kind == "job" else None)
         for node in nodes:
-            await self._order(session, node, model, order, now, outcome, job_id)
-        if nodes and outcome.offline == len(nodes):
+            await self._order(run, node)
+        if nodes and run.offline == len(nodes):
             names = ", ".join(node.name for node in nodes[:5])
             hint = "Order it with retry_when_online to have it sent when the node is back."
-            raise Conflict(f"Offline: {names}.", code="node_offline", hint=hint, details=_dump(outcome.skipped))
-        job_id = job_id or await self._follow(session, model, nodes, outcome, by)
+            details = [entry.model_dump() for entry in run.skipped]
+            raise Conflict(f"Offline: {names}.", code="node_offline", hint=hint, details=details)
+        job_id = run.job_id or await self._follow(run, nodes, by)
         return DistributeOut(
-            task_ids=[task.id for task in outcome.tasks], job_id=job_id, skipped=outcome.skipped, warnings=outcome.warnings
+            task_ids=[task.id for task in run.tasks], job_id=job_id, skipped=run.skipped, warnings=run.warnings
         )
 
     async def _targets(self, session: AsyncSession, order: DistributeRequest, by: Principal) -> list[Node]:
@@ -75,54 +81,41 @@ class Orders:
             by.check_host(node.host_id)
         return nodes
 
-    async def _order(
-        self,
-        session: AsyncSession,
-        node: Node,
-        model: Model,
-        order: DistributeRequest,
-        now: Situation,
-        outcome: _Outcome,
-        job_id: str | None,
-    ) -> None:
-        if under_way := await repository.open_tasks(session, node_id=node.id, model_id=model.id):
-            outcome.tasks += under_way
-            return
-        if node.state is NodeState.OFFLINE and not order.retry_when_online:
-            outcome.offline += 1
-            outcome.skip(node, _OFFLINE)
-            return
-        if now.is_installed(node, model.id) and order.if_installed == "skip":
-            outcome.skip(node, f"has {model.id} already; order it with if_installed 'redownload' to fetch it again")
-            return
-        need = now.need(node, model.id, anew=order.if_installed == "redownload")
-        refusal = self._placer.room(node).without(now.held(node, but=model.id)).refusal(need)
+    async def _order(self, run: _Run, node: Node) -> None:
+        model_id = run.model.id
+        if under_way := await repository.open_tasks(run.session, node_id=node.id, model_id=model_id):
+            run.tasks += under_way
+        elif node.state is NodeState.OFFLINE and not run.order.retry_when_online:
+            run.offline += 1
+            run.skip(node, _OFFLINE)
+        elif run.now.is_installed(node, model_id) and run.order.if_installed == "skip":
+            run.skip(node, f"has {model_id} already; order it with if_installed 'redownload' to have it verified and repaired")
+        else:
+            await self._send_or_refuse(run, node)
+
+    async def _send_or_refuse(self, run: _Run, node: Node) -> None:
+        session, model, now = run.session, run.model, run.now
+        refusal = self._placer.room(node).without(now.held(node, but=model.id)).refusal(now.need(node, model.id))
         row = now.assigned[node.id].get(model.id) or Assignment(node_id=node.id, model_id=model.id)
         if refusal is None:
-            outcome.tasks.append(await self._placer.send(session, node, row, model, job_id=job_id))
+            run.tasks.append(await self._placer.send(session, node, row, model, job_id=run.job_id))
             await repository.bump_manifest(session, node)
-        elif order.target == "auto" or row.is_wanted:
-            # Fetching again what the node holds must not cost it the copy that it has.
-            outcome.skip(node, refusal)
+        elif run.order.target == "auto" or row.is_wanted:
+            # An order that cannot be carried out must not cost the node what it holds.
+            run.skip(node, refusal)
         else:
-            outcome.tasks.append(await self._placer.refuse(session, node, row, model, refusal, job_id=job_id))
-            outcome.warnings.append(f"{node.name} {refusal}")
+            run.tasks.append(await self._placer.refuse(session, node, row, model, refusal, job_id=run.job_id))
+            run.warnings.append(f"{node.name} {refusal}")
 
-    async def _follow(
-        self, session: AsyncSession, model: Model, nodes: list[Node], outcome: _Outcome, by: Principal
-    ) -> str | None:
+    async def _follow(self, run: _Run, nodes: list[Node], by: Principal) -> str | None:
         """Start a job for the hosts that got a new task; nodes without a host learn of it by their next heartbeat."""
-        fresh = [task for task in outcome.tasks if task.status.is_open and task.job_id is None]
+        fresh = [task for task in run.tasks if task.status.is_open and task.job_id is None]
         host_of = {node.id: node.host_id for node in nodes}
         host_ids = sorted({host_id for task in fresh if (host_id := host_of[task.node_id])})
         if self._start_job is None or not host_ids:
             return None
-        job_id = await self._start_job(session, model.id, host_ids, by.label)
+        job_id = await self._start_job(run.session, run.model.id, host_ids, by.label)
         for task in fresh:
             task.job_id = job_id if host_of[task.node_id] else None
-            session.add(task)
+            run.session.add(task)
         return job_id
-
-
-def _dump(skipped: list[Skipped]) -> list[dict[str, str]]:
-    return [entry.model_dump() for entry in skipped]

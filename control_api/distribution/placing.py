@@ -33,11 +33,11 @@ class Situation:
         rows = self.assigned[node.id].values()
         return [self.need(node, row.model_id) for row in rows if row.is_wanted and row.model_id != but]
 
-    def need(self, node: Node, model_id: str, *, anew: bool = False) -> Need:
-        """Return what a model needs on a node; ``anew``: although its bytes may be there."""
+    def need(self, node: Node, model_id: str) -> Need:
+        """Return what a model needs on a node, beside the bytes of it that are there."""
         model, report = self.models[model_id], self.reported[node.id].get(model_id)
         there_bytes = 0
-        if report and not anew:
+        if report:
             complete = report.state in ON_DISK or report.state is ModelState.ORPHANED
             there_bytes = model.size_bytes if complete else report.bytes_done
         coming_bytes = max(0, model.size_bytes - there_bytes)
