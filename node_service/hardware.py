@@ -16,7 +16,7 @@ import pynvml
 
 __all__ = ["Gpu", "GpuProbe", "GpuReading", "disk_facts", "machine_facts", "read_gpus"]
 
-_INTERVAL_S = 5.0
+_INTERVAL_S = 2.0
 _STALE_S = 20.0  # NVML calls that take longer than this mean a hung driver
 
 
@@ -93,11 +93,13 @@ class GpuProbe:
         await asyncio.to_thread(self._thread.join, 1.0)
 
     def _run(self) -> None:
+        nvml = _Nvml()
         while not self._stop.is_set():
-            self._latest = read_gpus()
+            self._latest = nvml.read()
             self._read_at = time.monotonic()
             self._tell_first()
             self._stop.wait(_INTERVAL_S)
+        nvml.close()
 
     def _tell_first(self) -> None:
         loop, self._loop = self._loop, None
@@ -128,18 +130,40 @@ def disk_facts(store_dir: Path) -> dict[str, int]:
 
 def read_gpus() -> GpuReading:
     """Look at all GPUs once; may hang as long as the driver does."""
-    # Initialised anew each time: a driver that is loaded later is then found, and a lost
-    # GPU that came back after a reset gets a handle that works.
+    nvml = _Nvml()
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return GpuReading(errors=(f"NVML: {error}",))
-    try:
-        return _read_initialised()
-    except pynvml.NVMLError as error:
-        return GpuReading(errors=(f"NVML: {error}",))
+        return nvml.read()
     finally:
-        pynvml.nvmlShutdown()
+        nvml.close()
+
+
+class _Nvml:
+    """The driver's library, kept open while all is well and opened anew after an error.
+
+    A driver that is loaded later is found that way, and a lost GPU that came back after a
+    reset gets a handle that works.
+    """
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def read(self) -> GpuReading:
+        try:
+            if not self._open:
+                pynvml.nvmlInit()
+                self._open = True
+            reading = _read_initialised()
+        except pynvml.NVMLError as error:
+            reading = GpuReading(errors=(f"NVML: {error}",))
+        if reading.errors:
+            self.close()
+        return reading
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            with contextlib.suppress(pynvml.NVMLError):
+                pynvml.nvmlShutdown()
 
 
 def _read_initialised() -> GpuReading:

@@ -48,16 +48,17 @@ class Fetcher:
             SourceInterrupted: the source broke off, stalled or is overloaded.
             SourceRefused: it does not serve this file, or serves another one.
         """
+        resumable = True
         try:
             async with self._open(location, part.size) as response:
+                resumable = response.status_code == 206
                 await self._position(location, response, size, part)
                 await self._drain(location, response, size, part, moved)
-        except httpx2.TimeoutException as error:
-            text = f"{location.label}: no byte for {self._limits.stall_s:g} s"
-            raise SourceInterrupted(f"{text}, at {part.size} of {size} bytes") from error
         except httpx2.HTTPError as error:
-            text = f"{location.label}: {error or type(error).__name__}"
-            raise SourceInterrupted(f"{text}, at {part.size} of {size} bytes") from error
+            stalled = isinstance(error, httpx2.TimeoutException)
+            reason = f"no byte for {self._limits.stall_s:g} s" if stalled else str(error) or type(error).__name__
+            where = f"at {part.size} of {size} bytes" + ("" if resumable else ", and it cannot resume")
+            raise SourceInterrupted(f"{location.label}: {reason}; {where}") from error
 
     @asynccontextmanager
     async def _open(self, location: Location, start: int) -> AsyncIterator[httpx2.Response]:
@@ -124,8 +125,7 @@ class Fetcher:
         finally:
             await writer.finish()
         if part.size < size:
-            kind = "" if response.status_code == 206 else ", and cannot resume"
-            raise SourceInterrupted(f"{location.label}: ended at {part.size} of {size} bytes{kind}")
+            raise SourceInterrupted(f"{location.label}: ended at {part.size} of {size} bytes")
 
 
 class _Pace:

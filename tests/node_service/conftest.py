@@ -11,6 +11,7 @@ from tests.fake_nvml import FakeNvml
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, model
 from tests.node_service.process import NodeProcess, free_port
+from tests.node_service.waiting import until
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
 REPO = "acme/tiny-GGUF"
@@ -46,52 +47,62 @@ def control() -> Iterator[ControlPlane]:
     plane.stop()
 
 
+def hub_model(control: ControlPlane, root: Path, model_id: str, file: str, repo: str, **params: Any) -> dict[str, Any]:
+    """Return a model of the manifest for a file of the hub, which is offered as its source."""
+    path = root / repo / file
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    described = model(model_id, {"name": file, "size": path.stat().st_size, "sha256": digest}, **params)
+    control.offer_hub(described, repo)
+    return described
+
+
 @pytest.fixture
 def spec(tiny_models: Path, control: ControlPlane) -> Callable[..., dict[str, Any]]:
-    """Return a model of the manifest for a file of the hub, which is offered as its source."""
+    """Make models of the manifest from files of the hub."""
 
     def make(model_id: str, file: str, repo: str = REPO, **params: Any) -> dict[str, Any]:
-        path = tiny_models / repo / file
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        described = model(model_id, {"name": file, "size": path.stat().st_size, "sha256": digest}, **params)
-        control.offer_hub(described, repo)
-        return described
+        return hub_model(control, tiny_models, model_id, file, repo, **params)
 
     return make
 
 
+def prepare_node(directory: Path, control: ControlPlane, hub: Hub, **changed: Any) -> NodeProcess:
+    """Return a node with directories of its own, to run on the CPU; it is not started."""
+    directory.mkdir()
+    port = free_port()
+    ticket = directory / "ticket"
+    ticket.write_text("ticket-1\n")
+    settings = {
+        "name": "gpu-01",
+        "api_url": control.url,
+        "base_url": f"http://127.0.0.1:{port}",
+        "listen_host": "127.0.0.1",
+        "listen_port": port,
+        "store_dir": str(directory / "models"),
+        "state_dir": str(directory / "state"),
+        "enrolment_ticket_file": str(ticket),
+        "tags": ["site:tokyo"],
+        "require_gpu": False,
+        "allow_cpu": True,
+        "engine_threads": 1,
+        "context": 512,
+        "slots": 2,
+        "hub_endpoint": hub.url,
+        "disk_reserve_bytes": 0,
+        "drain_deadline_s": 20,
+        **changed,
+    }
+    return NodeProcess(directory, settings)
+
+
 @pytest.fixture
 def make_node(tmp_path: Path, control: ControlPlane, hub: Hub) -> Iterator[Callable[..., NodeProcess]]:
-    """Start nodes of their own directories, on the CPU; settings may be changed."""
+    """Start nodes; settings and environment may be changed."""
     nodes: list[NodeProcess] = []
 
     def make(*, environment: dict[str, str] | None = None, **changed: Any) -> NodeProcess:
-        directory = tmp_path / f"node-{len(nodes)}"
-        directory.mkdir()
-        port = free_port()
-        ticket = directory / "ticket"
-        ticket.write_text("ticket-1\n")
-        settings = {
-            "name": "gpu-01",
-            "api_url": control.url,
-            "base_url": f"http://127.0.0.1:{port}",
-            "listen_host": "127.0.0.1",
-            "listen_port": port,
-            "store_dir": str(directory / "models"),
-            "state_dir": str(directory / "state"),
-            "enrolment_ticket_file": str(ticket),
-            "tags": ["site:tokyo"],
-            "require_gpu": False,
-            "allow_cpu": True,
-            "engine_threads": 1,
-            "context": 512,
-            "slots": 2,
-            "hub_endpoint": hub.url,
-            "disk_reserve_bytes": 0,
-            "drain_deadline_s": 20,
-            **changed,
-        }
-        node = NodeProcess(directory, settings, environment or {})
+        node = prepare_node(tmp_path / f"node-{len(nodes)}", control, hub, **changed)
+        node.environment = environment or {}
         nodes.append(node)
         return node.start()
 
@@ -102,8 +113,24 @@ def make_node(tmp_path: Path, control: ControlPlane, hub: Hub) -> Iterator[Calla
 
 @pytest.fixture
 def node(make_node: Callable[..., NodeProcess]) -> NodeProcess:
-    """A running node."""
+    """A running node of this test alone."""
     return make_node()
+
+
+@pytest.fixture(scope="session")
+def serving(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """A node with `tiny:model` for chat and `tiny:embed` for embeddings, for tests that only ask."""
+    control, hub = ControlPlane().start(), Hub(tiny_models).start()
+    node = prepare_node(tmp_path_factory.mktemp("serving") / "node", control, hub).start()
+    control.assign(
+        hub_model(control, tiny_models, "tiny:model", "cycle.gguf", REPO),
+        hub_model(control, tiny_models, "tiny:embed", "embed.gguf", REPO),
+    )
+    until(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both models ready")
+    yield node
+    node.kill()
+    hub.stop()
+    control.stop()
 
 
 @pytest.fixture(scope="session")

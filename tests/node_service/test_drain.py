@@ -24,9 +24,9 @@ def slow_node(make_node: Callable[..., NodeProcess], control: ControlPlane, spec
 
 
 def start_request(node: NodeProcess, **fields: Any) -> tuple[threading.Thread, list[httpx2.Response]]:
-    """Begin a request of a few seconds and wait until it is under way."""
+    """Begin a request of a second or two and wait until it is under way."""
     answers: list[httpx2.Response] = []
-    thread = threading.Thread(target=lambda: answers.append(node.chat("tiny:slow", max_tokens=400, **fields)))
+    thread = threading.Thread(target=lambda: answers.append(node.chat("tiny:slow", max_tokens=150, **fields)))
     thread.start()
     until(lambda: node.status()["in_flight"] == 1, "the request under way")
     return thread, answers
@@ -42,7 +42,7 @@ def test_drained_node_ends_what_it_has_and_takes_nothing_new(slow_node: NodeProc
     thread.join(30)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "node_draining")
     assert "retry-after" in refused.headers
-    assert answers[0].json()["usage"]["completion_tokens"] == 400
+    assert answers[0].json()["usage"]["completion_tokens"] == 150
     control.admission = "open"
     until(lambda: slow_node.chat("tiny:slow").is_success, "open again")
 
@@ -72,7 +72,7 @@ def test_sigterm_lets_requests_end(slow_node: NodeProcess, stream: bool) -> None
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "node_draining")
     thread.join(30)
     assert answers[0].status_code == 200
-    assert "[DONE]" in answers[0].text if stream else answers[0].json()["usage"]["completion_tokens"] == 400
+    assert "[DONE]" in answers[0].text if stream else answers[0].json()["usage"]["completion_tokens"] == 150
     assert slow_node.wait() == 0
     assert not any(alive(pid) for pid in children)
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -37,14 +38,15 @@ def loaded(make_node: Callable[..., NodeProcess], control: ControlPlane, spec: S
 
 
 @contextmanager
-def streaming(node: NodeProcess, **headers: str) -> Iterator[httpx2.Response]:
-    """Open a long streamed chat and wait for its first byte."""
+def streaming(node: NodeProcess) -> Iterator[Iterator[bytes]]:
+    """Open a long streamed chat, wait for its first byte and give the rest."""
     body = {"model": "tiny:model", "messages": [{"role": "user", "content": "hi"}], **LONG}
-    headers["authorization"] = f"Bearer {node.key}"
+    headers = {"authorization": f"Bearer {node.key}"}
     url = f"{node.url}/v1/chat/completions"
     with httpx2.Client(timeout=60) as http, http.stream("POST", url, json=body, headers=headers) as answer:
-        next(answer.iter_raw())
-        yield answer
+        chunks = answer.iter_raw()
+        next(chunks)
+        yield chunks
 
 
 def frames(answer: httpx2.Response) -> list[str]:
@@ -59,8 +61,8 @@ def engine_pid(node: NodeProcess) -> int:
     return pid
 
 
-def test_chat_answers_exactly(loaded: Loaded) -> None:
-    answer = loaded().chat("tiny:model", max_tokens=30)
+def test_chat_answers_exactly(serving: NodeProcess) -> None:
+    answer = serving.chat("tiny:model", max_tokens=30)
 
     assert answer.status_code == 200
     body = answer.json()
@@ -69,8 +71,8 @@ def test_chat_answers_exactly(loaded: Loaded) -> None:
     assert body["usage"]["completion_tokens"] == 30
 
 
-def test_streamed_chat_answers_exactly_with_usage(loaded: Loaded) -> None:
-    answer = loaded().chat("tiny:model", max_tokens=5, stream=True, stream_options={"include_usage": True})
+def test_streamed_chat_answers_exactly_with_usage(serving: NodeProcess) -> None:
+    answer = serving.chat("tiny:model", max_tokens=5, stream=True, stream_options={"include_usage": True})
 
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
@@ -82,50 +84,51 @@ def test_streamed_chat_answers_exactly_with_usage(loaded: Loaded) -> None:
     assert events[-1]["usage"]["completion_tokens"] == 5
 
 
-def test_openai_client_works_unchanged(loaded: Loaded) -> None:
-    node = loaded(embedding=True)
-    client = openai.OpenAI(base_url=f"{node.url}/v1", api_key=node.key, max_retries=0)
+def test_openai_client_works_unchanged(serving: NodeProcess) -> None:
+    client = openai.OpenAI(base_url=f"{serving.url}/v1", api_key=serving.key, max_retries=0)
 
     chat = client.chat.completions.create(model="tiny:model", messages=[{"role": "user", "content": "hi"}], max_tokens=4)
     text = client.completions.create(model="tiny:model", prompt="a", max_tokens=4)
-    vectors = client.embeddings.create(model="tiny:model", input=["one", "two"])
+    vectors = client.embeddings.create(model="tiny:embed", input=["one", "two"])
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="nope", messages=[{"role": "user", "content": "hi"}])
 
     assert chat.choices[0].message.content == "abcd"
     assert text.choices[0].text == "bcde"
     assert [len(item.embedding) for item in vectors.data] == [64, 64]
-    assert [m.id for m in client.models.list()] == [client.models.retrieve("tiny:model").id] == ["tiny:model"]
+    assert {m.id for m in client.models.list()} == {"tiny:model", "tiny:embed"}
+    assert client.models.retrieve("tiny:model").id == "tiny:model"
     assert unknown.value.code == "model_not_found"
 
 
-def test_embeddings_follow_the_file(loaded: Loaded) -> None:
-    node = loaded("embed.gguf")
+def test_embeddings_can_be_asked_for(loaded: Loaded) -> None:
+    node = loaded(embedding=True)
     answer = node.post("/v1/embeddings", {"model": "tiny:model", "input": ["one", "two"]})
     assert [len(item["embedding"]) for item in answer.json()["data"]] == [64, 64]
+    assert node.chat("tiny:model", max_tokens=3).json()["choices"][0]["message"]["content"] == "abc"
 
 
-def test_chat_model_refuses_embeddings(loaded: Loaded) -> None:
-    answer = loaded().post("/v1/embeddings", {"model": "tiny:model", "input": "one"})
+def test_chat_model_refuses_embeddings(serving: NodeProcess) -> None:
+    answer = serving.post("/v1/embeddings", {"model": "tiny:model", "input": "one"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "not_supported")
 
 
-def test_context_is_for_each_request(loaded: Loaded) -> None:
-    node = loaded(context=300, slots=4)
-    assert node.chat("tiny:model", messages=[{"role": "user", "content": "x" * 200}]).is_success
-    answer = node.chat("tiny:model", messages=[{"role": "user", "content": "x" * 400}])
+def test_context_is_for_each_request(serving: NodeProcess) -> None:
+    # The node's context is 512 tokens and it has two slots; a character is a token here.
+    assert serving.chat("tiny:model", messages=[{"role": "user", "content": "x" * 400}]).is_success
+    answer = serving.chat("tiny:model", messages=[{"role": "user", "content": "x" * 600}])
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"messages": []}', b'{"model": 7}', b"[" * 100_000])
-def test_garbage_is_a_bad_request(node: NodeProcess, body: bytes) -> None:
-    answer = node.request("POST", "/v1/chat/completions", content=body)
+def test_garbage_is_a_bad_request(serving: NodeProcess, body: bytes) -> None:
+    answer = serving.request("POST", "/v1/chat/completions", content=body)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_engine_errors_have_the_openai_shape(loaded: Loaded) -> None:
-    answer = loaded().post("/v1/chat/completions", {"model": "tiny:model"})
+def test_engine_errors_have_the_openai_shape(serving: NodeProcess) -> None:
+    answer = serving.post("/v1/chat/completions", {"model": "tiny:model"})
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", None, "invalid_request")
@@ -155,8 +158,9 @@ def test_leaving_client_frees_the_slot(loaded: Loaded) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_client_that_leaves_before_the_first_byte_frees_the_slot(loaded: Loaded, stream: bool) -> None:
     node = loaded("slow.gguf", slots=1, context=4096)
-    # A long prompt keeps the engine busy before its first byte.
-    body = {"model": "tiny:model", "prompt": "x" * 4000, "max_tokens": 4000, "stream": stream}
+    # A long prompt keeps the engine busy before its first byte; without a stream, the answer does.
+    prompt, tokens = ("x" * 400, 2) if stream else ("x", 3000)
+    body = {"model": "tiny:model", "prompt": prompt, "max_tokens": tokens, "stream": stream}
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(
             f"{node.url}/v1/completions",
@@ -198,9 +202,9 @@ def test_engine_that_dies_before_the_first_byte_is_a_502(loaded: Loaded) -> None
 
 def test_engine_that_dies_in_a_stream_ends_it_with_an_error(loaded: Loaded) -> None:
     node = loaded("slow.gguf", slots=1, context=4096)
-    with streaming(node) as answer:
+    with streaming(node) as chunks:
         os.kill(engine_pid(node), signal.SIGKILL)
-        rest = b"".join(answer.iter_raw()).decode()
+        rest = b"".join(chunks).decode()
 
     last = [line for line in rest.splitlines() if line.startswith("data: ")][-1]
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "engine_crashed"
@@ -228,8 +232,8 @@ def test_unknown_engine_is_said(node: NodeProcess, control: ControlPlane, spec: 
 
 def test_engine_hears_only_this_machine_and_only_the_node(loaded: Loaded) -> None:
     pid = engine_pid(loaded())
-    environment = open(f"/proc/{pid}/environ", "rb").read().decode()
-    arguments = open(f"/proc/{pid}/cmdline", "rb").read().decode()
+    environment = Path(f"/proc/{pid}/environ").read_text()
+    arguments = Path(f"/proc/{pid}/cmdline").read_text()
 
     ports = _listening(pid)
     assert [address for address, _ in ports] == ["0100007F"]  # 127.0.0.1
@@ -261,7 +265,7 @@ def test_changed_parameters_restart_the_engine(loaded: Loaded, control: ControlP
 
 def _listening(pid: int) -> list[tuple[str, int]]:
     """Return the addresses (hexadecimal, as the kernel shows them) and ports a process listens on."""
-    sockets = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-    rows = [line.split() for line in open(f"/proc/{pid}/net/tcp").readlines()[1:]]
+    sockets = {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     listening = [row for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in sockets]
     return [(row[1].split(":")[0], int(row[1].split(":")[1], 16)) for row in listening]
