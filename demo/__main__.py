@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from contextlib import AsyncExitStack, aclosing
@@ -82,7 +83,10 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack) -> tuple[dic
     model = SupportedModels.load(settings.project_dir / "supported_models.json").get(MODEL)
     if model is None:
         raise StageFailed(f"{MODEL} is not in supported_models.json.")
-    state_dir = settings.state_dir.with_name("muster-demo" if hosts == 0 else f"muster-demo-{hosts}")
+    state_dir = settings.state_dir.with_name("muster-demo" if hosts == 0 else "muster-demo-hosts")
+    if hosts:
+        # The hosts are new machines each time, so what was known of the last ones is wrong.
+        shutil.rmtree(state_dir, ignore_errors=True)
     ports = Ports.choose()
     with display.stage("hosts", f"Booting {hosts} hosts" if hosts else "Looking at this machine"):
         place = await stack.enter_async_context(site(hosts))

@@ -29,12 +29,9 @@ class Site:
         return not self.hosts
 
     async def add_hosts(self, client: Client) -> list[str]:
-        """Make the hosts known, unless they are; return their names."""
+        """Make the hosts known; return their names."""
         if self.is_local or not self.ssh_key:
             return [LOCAL_HOST]
-        known = {host.name for host in await client.hosts.list()}
-        if known.issuperset(self.hosts):
-            return list(self.hosts)
         credential = await client.credentials.create("lab", self.ssh_key.read_text(), None)
         for name, address in self.hosts.items():
             await client.hosts.create(

@@ -5,5 +5,6 @@ cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" "$@"; }
 compile --python-version 3.12 pyproject.toml -o requirements/control.txt
 compile --python-version 3.11 node_service/pyproject.toml -o requirements/node.txt
+echo pykdtree | compile --python-version 3.11 --no-deps - -o requirements/native.txt
 compile --python-version 3.12 -c requirements/control.txt -c requirements/node.txt \
     pyproject.toml node_service/pyproject.toml --group pyproject.toml:dev -o requirements/dev.txt

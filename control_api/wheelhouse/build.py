@@ -14,7 +14,7 @@ from control_api.wheelhouse.builder import COMMAND_TIMEOUT_S, Builder, Report
 from control_api.wheelhouse.manifest import Wheelhouse, present_bundles, read_manifest, sha256_of, write_manifest
 from control_api.wheelhouse.target import ARCHITECTURES, PYTHONS, check_targets, check_wheel
 
-FORMAT = 1  # of a bundle; part of the key, so that a change of the layout builds anew
+FORMAT = 2  # of a bundle; part of the key, so that a change of the layout builds anew
 
 
 def build_wheelhouse(
@@ -32,7 +32,7 @@ def build_wheelhouse(
     Parameters
     ----------
     directory: where the wheelhouse is; made if needed. Safe to call from several processes.
-    project_dir: holds `node_service/`, `requirements/node.txt` and `requirements/control.txt` (for the version of uv).
+    project_dir: holds `node_service/`, `requirements/{node,control,native}.txt`.
     pythons, arches: the targets, each Python on each architecture.
     accelerator: `cpu`; an engine for GPUs comes as an engine wheel.
     engine_wheels: wheels that replace those of the same name, e.g. an xllamacpp built for CUDA.
@@ -65,7 +65,7 @@ def _key(project_dir: Path, engine_wheels: Sequence[Path]) -> str:
     """Hash everything that the content of bundles follows from."""
     source = project_dir / "node_service"
     inputs = [path for path in sorted(source.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    inputs += [project_dir / "requirements" / name for name in ("node.txt", "control.txt")]
+    inputs += [project_dir / "requirements" / name for name in ("node.txt", "control.txt", "native.txt")]
     if absent := [path for path in (*inputs, *engine_wheels) if not path.is_file()]:
         raise BadInput(f"{absent[0]} does not exist", hint="the wheelhouse is built in a checkout of Muster")
     for wheel in engine_wheels:

@@ -12,6 +12,7 @@ from packaging.utils import parse_wheel_filename
 
 from control_api.errors import BadInput, Unavailable
 from control_api.wheelhouse.manifest import Bundle, sha256_of
+from control_api.wheelhouse.native import CARRIER, pack_native
 from control_api.wheelhouse.target import locked, platforms, wheel_tags
 
 COMMAND_TIMEOUT_S = 900
@@ -48,12 +49,17 @@ class Builder:
         wheels.mkdir(parents=True)
         own = [node_wheel, *self._fitting_engine_wheels(python, arch)]
         replaced = {parse_wheel_filename(wheel.name)[0] for wheel in own}
-        node_lock, control_lock = (self._project_dir / "requirements" / name for name in ("node.txt", "control.txt"))
-        needed = [block for name, block in locked(node_lock, python, arch) if name not in replaced]
-        self._download([*needed, _locked_uv(control_lock, python, arch)], wheels, python, arch)
+        locks = self._project_dir / "requirements"
+        needed = [block for name, block in locked(locks / "node.txt", python, arch) if name not in replaced]
+        tools = [
+            _locked_one(locks / "control.txt", "uv", python, arch),
+            _locked_one(locks / "native.txt", CARRIER, python, arch),
+        ]
+        self._download([*needed, *tools], wheels, python, arch)
         _extract_uv(wheels, content / "bin" / "uv")
         for wheel in own:
             shutil.copy(wheel, wheels)
+        own.append(pack_native(wheels, arch))
         requirements = [*needed, *(_requirement(wheel) for wheel in own)]
         (content / "requirements.txt").write_text("\n".join(requirements) + "\n")
         return self._pack(content, python, arch)
@@ -96,11 +102,11 @@ class Builder:
         return Bundle(python, arch, name, digest, size_bytes, wheels)
 
 
-def _locked_uv(lock: Path, python: str, arch: str) -> str:
+def _locked_one(lock: Path, name: str, python: str, arch: str) -> str:
     try:
-        return dict(locked(lock, python, arch))["uv"]
+        return dict(locked(lock, python, arch))[name]
     except KeyError as error:
-        raise BadInput(f"{lock} does not lock uv, which installs the wheels on a host") from error
+        raise BadInput(f"{lock} does not lock {name}, which a wheelhouse needs") from error
 
 
 def _requirement(wheel: Path) -> str:

@@ -1,6 +1,8 @@
 """An engine in a child process of its own: spawned, spoken to, and surely ended."""
 
 import asyncio
+import ctypes
+import importlib.util
 import json
 import os
 import re
@@ -10,6 +12,7 @@ import sys
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -172,9 +175,20 @@ def _environment(model: EngineModel) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key in _ENVIRONMENT or key.startswith(_ENVIRONMENT_PREFIXES)}
     # Spinning threads starve each other when there are more of them than cores.
     kept |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "PYTHONUNBUFFERED": "1"}
+    if library_dir := _library_dir():
+        kept["LD_LIBRARY_PATH"] = ":".join(filter(None, [kept.get("LD_LIBRARY_PATH"), library_dir]))
     if model.gpu_uuids:
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(model.gpu_uuids)
     return kept
+
+
+def _library_dir() -> str | None:
+    """Return where the wheelhouse put the OpenMP runtime, for a host that has none of its own."""
+    with suppress(OSError):
+        ctypes.CDLL("libgomp.so.1")
+        return None
+    found = importlib.util.find_spec("muster_node_native")
+    return str(Path(found.origin).parent) if found and found.origin else None
 
 
 def _signal_name(number: int) -> str:
