@@ -110,12 +110,9 @@ class RunLog:
             {
                 "event": name,
                 "at": _time(raw.get("created")),
-                "host": data.get("host"),
-                "play": data.get("play"),
-                "role": data.get("role"),
-                "task": data.get("task"),
+                **{part: _text(data.get(part)) for part in ("host", "play", "role", "task")},
                 "status": status,
-                "duration_s": data.get("duration"),
+                "duration_s": _number(data.get("duration")),
                 "stdout": str(raw.get("stdout") or ""),
                 "diff": str(raw.get("stdout") or "").strip() or None if name == "runner_on_file_diff" else None,
             }
@@ -148,6 +145,14 @@ def _status(name: str, data: dict[str, Any]) -> str | None:
 def _recap(data: dict[str, Any]) -> dict[str, dict[str, int]]:
     hosts = {host for kind in ("processed", *_RECAP) for host in data.get(kind) or {}}
     return {host: {ours: int((data.get(kind) or {}).get(host, 0)) for kind, ours in _RECAP.items()} for host in sorted(hosts)}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _time(created: Any) -> datetime:

@@ -45,7 +45,7 @@ class EventSink:
                 self._queue.put(row)
         except Exception as error:  # noqa: BLE001 - see above; counted, so that the API says that an event is missing
             self._log.lost()
-            log.error("event.lost", error=repr(error), event_name=str(raw.get("event")))
+            log.error("event.lost", error=repr(error))
         return False
 
     async def note(self, text: str, *, host: str | None = None, status: str | None = None) -> None:
