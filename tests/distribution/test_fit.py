@@ -1,0 +1,67 @@
+"""Orders for nodes that have no room: said with both figures, and never at the cost of what is there."""
+
+import pytest
+
+from tests.distribution.fleet import GIB, assignments, new_model, new_node, order, report, task
+from tests.running import Api
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("room", "named"),
+    [
+        ({"memory_bytes": GIB // 4}, ["512.0 MiB", "256.0 MiB", "RAM"]),
+        ({"disk_free_bytes": GIB + 500}, ["1000 bytes", "500 bytes", "disk"]),
+    ],
+)
+async def test_an_order_that_does_not_fit_fails_before_the_first_byte_with_both_figures(
+    api: Api, room: dict[str, int], named: list[str]
+) -> None:
+    await new_model(api, "a")
+    node = await new_node(api, "small", **room)
+
+    answer = await order(api, "a:1b")
+
+    failed = await task(api, answer["task_ids"][0])
+    assert (failed["status"], failed["bytes_done"], failed["started_at"]) == ("failed", 0, None)
+    assert [figure for figure in named if figure not in failed["error"]] == []
+    assert "small" in answer["warnings"][0]
+    assert [figure for figure in named if figure not in (await assignments(api, node))["a:1b"]["unschedulable"]] == []
+    assert (await node.manifest())["models"] == []
+
+
+async def test_auto_goes_where_it_fits_and_skips_the_rest(api: Api) -> None:
+    await new_model(api, "a")
+    small, large = await new_node(api, "small", memory_bytes=1000), await new_node(api, "large")
+
+    answer = await order(api, "a:1b", target="auto")
+
+    assert [(await task(api, i))["node_id"] for i in answer["task_ids"]] == [large.id]
+    assert [s["node_id"] for s in answer["skipped"]] == [small.id]
+    assert await assignments(api, small) == {}
+
+
+async def test_memory_is_counted_over_all_models_of_a_node(api: Api) -> None:
+    for name in ("a", "b"):
+        await new_model(api, name)
+    node = await new_node(api, "gpu-01", memory_bytes=3 * GIB // 4)
+
+    await order(api, "a:1b")
+    second = await task(api, (await order(api, "b:1b"))["task_ids"][0])
+
+    assert second["status"] == "failed"
+    assert [m["id"] for m in (await node.manifest())["models"]] == ["a:1b"]
+
+
+async def test_an_order_that_does_not_fit_does_not_cost_a_node_what_it_holds(api: Api) -> None:
+    await new_model(api, "a")
+    node = await new_node(api, "gpu-01")
+    await order(api, "a:1b")
+    await node.beat(report("a:1b", 1, "failed", error="disk full"), disk={"total": GIB, "free": 10})
+
+    answer = await order(api, "a:1b")
+
+    assert (answer["task_ids"], len(answer["skipped"])) == ([], 1)
+    assert "disk" in answer["skipped"][0]["reason"]
+    assert [(m["id"], m["generation"]) for m in (await node.manifest())["models"]] == [("a:1b", 1)]
