@@ -5,6 +5,7 @@ from typing import Any
 
 import panel as pn
 from panel import ui
+from pydantic import ValidationError
 
 from control_api.client import ApiError
 from dashboards.components.view import View
@@ -69,6 +70,8 @@ class FormDialog:
             await self._do()
         except ApiError as error:
             self._show(self._lead, explain(error, self._words))
+        except ValidationError as error:
+            self._show(self._lead, error.errors()[0]["msg"])
         except ValueError as error:
             self._show(self._lead, str(error))
         else:

@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket, WebSocketD
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
-from control_api.client.schemas import HostOut, HubOut, JobEventOut, JobOut, ModelOut, NodeOut, TaskOut
+from control_api.client.schemas import Admission, HostOut, HubOut, JobEventOut, JobOut, ModelOut, NodeOut, TaskOut
 from tests.dashboards import fleet_data as data
 
 PASSWORD = "correct horse battery"
