@@ -40,6 +40,8 @@ PLAYBOOKS = (
     Playbook("sleep.yml"),
     Playbook("stubborn.yml"),
     Playbook("secrets.yml"),
+    Playbook("remote.yml"),
+    Playbook("root.yml"),
     Playbook("mixed.yml", leaves=HostState.PROVISIONED),
     Playbook("broken.yml"),
     Playbook("nobody.yml"),
