@@ -52,4 +52,4 @@ class Keys:
 
     async def delete(self, key_id: str) -> None:
         """Revoke a key."""
-        await self._http.send("DELETE", f"/v0/api-keys/{quote(key_id)}")
+        await self._http.send("DELETE", f"/v0/api-keys/{quote(key_id, safe='')}")

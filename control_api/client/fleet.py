@@ -20,7 +20,7 @@ class Hosts:
 
     async def get(self, host_id: str) -> HostOut:
         """Return one host."""
-        return await self._http.get(HostOut, f"/v0/hosts/{quote(host_id)}")
+        return await self._http.get(HostOut, f"/v0/hosts/{quote(host_id, safe='')}")
 
     async def create(self, host: HostCreate) -> HostOut:
         """Add a host."""
@@ -28,12 +28,12 @@ class Hosts:
 
     async def patch(self, host_id: str, patch: HostPatch) -> HostOut:
         """Change what ``patch`` sets; the rest stays."""
-        response = await self._http.send("PATCH", f"/v0/hosts/{quote(host_id)}", json=patch)
+        response = await self._http.send("PATCH", f"/v0/hosts/{quote(host_id, safe='')}", json=patch)
         return HostOut.model_validate_json(response.content)
 
     async def delete(self, host_id: str) -> None:
         """Forget a host."""
-        await self._http.send("DELETE", f"/v0/hosts/{quote(host_id)}")
+        await self._http.send("DELETE", f"/v0/hosts/{quote(host_id, safe='')}")
 
     async def import_static(self, content: str, kind: Literal["yaml", "ini"]) -> Sequence[HostOut]:
         """Add the hosts of a static Ansible inventory: all of them or none."""
@@ -42,7 +42,7 @@ class Hosts:
 
     async def put_host_key(self, host_id: str, key: str | None) -> HostOut:
         """Pin an SSH host key (``type base64``), or None: whatever the next contact presents."""
-        response = await self._http.send("PUT", f"/v0/hosts/{quote(host_id)}/host-key", json={"key": key})
+        response = await self._http.send("PUT", f"/v0/hosts/{quote(host_id, safe='')}/host-key", json={"key": key})
         return HostOut.model_validate_json(response.content)
 
 
@@ -74,25 +74,25 @@ class Nodes:
 
     async def get(self, node_id: str) -> NodeOut:
         """Return one node."""
-        return await self._http.get(NodeOut, f"/v0/nodes/{quote(node_id)}")
+        return await self._http.get(NodeOut, f"/v0/nodes/{quote(node_id, safe='')}")
 
     async def approve(self, node_id: str) -> NodeOut:
         """Let a pending node in."""
-        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/approve")
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id, safe='')}/approve")
 
     async def drain(self, node_id: str, *, reason: str = "", force: bool = False) -> NodeOut:
         """Hold a node back from new work. ``force``: also the last ready node of a model."""
-        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/drain", {"reason": reason, "force": force})
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id, safe='')}/drain", {"reason": reason, "force": force})
 
     async def resume(self, node_id: str, *, all_holds: bool = False) -> NodeOut:
         """Remove one's own hold; ``all_holds``: everybody's."""
-        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id)}/resume", all_holds=all_holds or None)
+        return await self._http.post(NodeOut, f"/v0/nodes/{quote(node_id, safe='')}/resume", all_holds=all_holds or None)
 
     async def patch(self, node_id: str, *, tags: Sequence[str]) -> NodeOut:
         """Replace a node's tags."""
-        response = await self._http.send("PATCH", f"/v0/nodes/{quote(node_id)}", json={"tags": list(tags)})
+        response = await self._http.send("PATCH", f"/v0/nodes/{quote(node_id, safe='')}", json={"tags": list(tags)})
         return NodeOut.model_validate_json(response.content)
 
     async def delete(self, node_id: str) -> None:
         """Forget a node; its token stops working."""
-        await self._http.send("DELETE", f"/v0/nodes/{quote(node_id)}")
+        await self._http.send("DELETE", f"/v0/nodes/{quote(node_id, safe='')}")

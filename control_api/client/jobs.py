@@ -33,19 +33,19 @@ class Jobs:
 
     async def get(self, job_id: str) -> JobOut:
         """Return one job."""
-        return await self._http.get(JobOut, f"/v0/jobs/{quote(job_id)}")
+        return await self._http.get(JobOut, f"/v0/jobs/{quote(job_id, safe='')}")
 
     async def cancel(self, job_id: str) -> JobOut:
         """Ask a job to stop."""
-        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id)}/cancel")
+        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id, safe='')}/cancel")
 
     async def retry(self, job_id: str) -> JobOut:
         """Queue a finished job again; return the new one."""
-        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id)}/retry")
+        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id, safe='')}/retry")
 
     async def events(self, job_id: str, *, after: int = 0, limit: int = PAGE_SIZE) -> JobEventsOut:
         """Return up to ``limit`` stored events that follow the event ``after``, oldest first."""
-        return await self._http.get(JobEventsOut, f"/v0/jobs/{quote(job_id)}/events", after=after, limit=limit)
+        return await self._http.get(JobEventsOut, f"/v0/jobs/{quote(job_id, safe='')}/events", after=after, limit=limit)
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncGenerator[JobEventOut]:
         """Yield the events of a job as they happen, and end when the job has ended and all of them were seen.

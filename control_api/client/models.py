@@ -43,7 +43,7 @@ class Models:
 
     async def pull(self, node_id: str, request: PullRequest) -> DistributeOut:
         """Order a model onto one node."""
-        return await self._http.post(DistributeOut, f"/v0/nodes/{quote(node_id)}/models/pull", request)
+        return await self._http.post(DistributeOut, f"/v0/nodes/{quote(node_id, safe='')}/models/pull", request)
 
 
 class Tasks:
@@ -61,8 +61,8 @@ class Tasks:
 
     async def get(self, task_id: str) -> TaskOut:
         """Return one task."""
-        return await self._http.get(TaskOut, f"/v0/tasks/{quote(task_id)}")
+        return await self._http.get(TaskOut, f"/v0/tasks/{quote(task_id, safe='')}")
 
     async def cancel(self, task_id: str) -> None:
         """Stop a download; its assignment is paused."""
-        await self._http.send("POST", f"/v0/tasks/{quote(task_id)}/cancel")
+        await self._http.send("POST", f"/v0/tasks/{quote(task_id, safe='')}/cancel")

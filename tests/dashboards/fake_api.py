@@ -1,6 +1,6 @@
 """The control API and the router as a dashboard sees them: real HTTP and WebSocket, the wire shapes, no store behind.
 
-Run it alone to look at the dashboard: ``python -m tests.dashboards.fake_api``.
+``python -m tests.dashboards.screenshots`` shows the dashboard on it.
 """
 
 import asyncio
@@ -14,7 +14,18 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket, WebSocketD
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
-from control_api.client.schemas import Admission, HostOut, HubOut, JobEventOut, JobOut, ModelOut, NodeOut, TaskOut
+from control_api.client.schemas import (
+    Admission,
+    HostOut,
+    HubOut,
+    JobEventOut,
+    JobOut,
+    JobStatus,
+    ModelOut,
+    NodeOut,
+    NodeState,
+    TaskOut,
+)
 from tests.dashboards import fleet_data as data
 
 PASSWORD = "correct horse battery"
@@ -81,6 +92,7 @@ def create_app(fleet: Fleet) -> FastAPI:
     app = FastAPI()
     app.include_router(_auth(fleet))
     app.include_router(_reads(fleet))
+    app.include_router(_model_actions(fleet))
     app.include_router(_actions(fleet))
     app.include_router(_live(fleet))
     app.include_router(_router(fleet))
@@ -108,24 +120,26 @@ def _accepted(fleet: Fleet) -> set[str]:
     return {f"Bearer {SERVICE_TOKEN}", "Bearer inference-token"} | {f"Bearer access-{s}" for s in fleet.sessions}
 
 
+def _opened(fleet: Fleet, name: str) -> dict[str, Any]:
+    session_id = f"session-of-{name}-{len(fleet.sessions)}"
+    fleet.sessions.add(session_id)
+    return _session(session_id)
+
+
+def _session(session_id: str) -> dict[str, Any]:
+    name = session_id.split("-")[2]
+    user = {"id": data.identifier(900), "name": name, "scopes": ["read"] if name == "viewer" else ["admin"]}
+    return {"session_id": session_id, "access_token": f"access-{session_id}", "expires_in_s": 300, "user": user}
+
+
 def _auth(fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/v0/auth")
-
-    def opened(name: str) -> dict[str, Any]:
-        session_id = f"session-of-{name}-{len(fleet.sessions)}"
-        fleet.sessions.add(session_id)
-        return answer(session_id)
-
-    def answer(session_id: str) -> dict[str, Any]:
-        name = session_id.split("-")[2]
-        user = {"id": data.identifier(900), "name": name, "scopes": ["read"] if name == "viewer" else ["admin"]}
-        return {"session_id": session_id, "access_token": f"access-{session_id}", "expires_in_s": 300, "user": user}
 
     @router.post("/login")
     async def login(body: dict[str, str]) -> Any:
         if body["password"] != PASSWORD:
             return problem(401, "login_failed", "The user name or the password is wrong.")
-        return opened(body["username"])
+        return _opened(fleet, body["username"])
 
     @router.post("/setup")
     async def setup(body: dict[str, str]) -> Any:
@@ -134,13 +148,13 @@ def _auth(fleet: Fleet) -> APIRouter:
         if len(body["password"]) < 10:
             return problem(422, "invalid_request", "password: must have at least 10 characters.")
         fleet.admin_exists = True
-        return opened(body["username"])
+        return _opened(fleet, body["username"])
 
     @router.post("/refresh")
     async def refresh(body: dict[str, str]) -> Any:
         if body["session_id"] not in fleet.sessions:
             return problem(401, "session_ended", "This session has ended.")
-        return answer(body["session_id"])
+        return _session(body["session_id"])
 
     @router.post("/logout", status_code=204)
     async def logout(body: dict[str, str]) -> None:
@@ -197,9 +211,10 @@ def _actions(fleet: Fleet) -> APIRouter:
         fleet.hosts.append(added)
         return added.model_dump(mode="json")
 
-    @router.delete("/hosts/{host_id}", status_code=204)
-    async def delete_host(host_id: str) -> None:
-        fleet.hosts = [h for h in fleet.hosts if h.id != host_id]
+    @router.delete("/{kind}/{thing_id}", status_code=204)
+    async def delete(kind: str, thing_id: str) -> None:
+        setattr(fleet, kind, [thing for thing in getattr(fleet, kind) if thing.id != thing_id])
+        fleet.announce(kind, "deleted", {"id": thing_id})
 
     @router.post("/jobs", status_code=202)
     async def add_job(body: dict[str, Any]) -> Any:
@@ -213,10 +228,10 @@ def _actions(fleet: Fleet) -> APIRouter:
     async def act_on_job(job_id: str, action: str) -> Any:
         found = next(j for j in fleet.jobs if j.id == job_id)
         if action == "retry":
-            again = found.model_copy(update={"id": data.identifier(300 + len(fleet.jobs) + 1), "status": "queued"})
+            again = found.model_copy(update={"id": data.identifier(300 + len(fleet.jobs) + 1), "status": JobStatus.QUEUED})
             fleet.jobs.insert(0, again)
             return again.model_dump(mode="json")
-        cancelled = found.model_copy(update={"status": "cancelled", "finished_at": datetime.now(UTC)})
+        cancelled = found.model_copy(update={"status": JobStatus.CANCELLED, "finished_at": datetime.now(UTC)})
         fleet.replace_job(cancelled)
         return cancelled.model_dump(mode="json")
 
@@ -224,13 +239,19 @@ def _actions(fleet: Fleet) -> APIRouter:
     async def act_on_node(node_id: str, action: str) -> Any:
         found = next(n for n in fleet.nodes if n.id == node_id)
         state, admission = {
-            "drain": ("drained", "drained"),
-            "resume": ("online", "open"),
-            "approve": ("registering", "open"),
+            "drain": (NodeState.DRAINED, Admission.DRAINED),
+            "resume": (NodeState.ONLINE, Admission.OPEN),
+            "approve": (NodeState.REGISTERING, Admission.OPEN),
         }[action]
         changed = found.model_copy(update={"state": state, "admission": admission})
         fleet.replace_node(changed)
         return changed.model_dump(mode="json")
+
+    return router
+
+
+def _model_actions(fleet: Fleet) -> APIRouter:
+    router = APIRouter(prefix="/v0")
 
     @router.post("/models/register", status_code=201)
     async def register(body: dict[str, Any]) -> Any:
@@ -241,11 +262,6 @@ def _actions(fleet: Fleet) -> APIRouter:
                 entry.status = "downloading"
         fleet.announce("models", "model.registered", {"id": wanted})
         return data.registered()[0].model_copy(update={"id": wanted}).model_dump(mode="json")
-
-    @router.delete("/models/{model_id:path}", status_code=204)
-    async def delete_model(model_id: str) -> None:
-        fleet.models = [m for m in fleet.models if m.id != model_id]
-        fleet.announce("models", "model.deleted", {"id": model_id})
 
     @router.post("/models/distribute", status_code=202)
     async def distribute(body: dict[str, Any]) -> Any:
@@ -263,7 +279,10 @@ def _live(fleet: Fleet) -> APIRouter:
             await socket.close(1008)
             return
         await socket.accept()
-        wanted = await socket.receive_json()
+        try:
+            wanted = await socket.receive_json()
+        except WebSocketDisconnect:
+            return
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         fleet.listeners.add(queue)
         gone = asyncio.create_task(socket.receive())
@@ -274,9 +293,12 @@ def _live(fleet: Fleet) -> APIRouter:
             while not gone.done():
                 waiting = asyncio.create_task(queue.get())
                 await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if waiting.done() and waiting.result()["topic"] in wanted["subscribe"]:
-                    await socket.send_json(waiting.result())
+                message = waiting.result() if waiting.done() else {}
                 waiting.cancel()
+                if message.get("close"):
+                    await socket.close(1012)
+                elif message.get("topic") in wanted["subscribe"]:
+                    await socket.send_json(message)
         except WebSocketDisconnect:
             pass
         finally:
@@ -343,40 +365,53 @@ def rich_fleet() -> Fleet:
         data.host(5, "gpu-05", "failed"),
         data.host(6, "gpu-06", "unprovisioned", node_id=None, host_key=None),
     ]
-    h100 = data.gpus("NVIDIA H100 80GB HBM3", 85_520_809_984, [(0.2, 4.0, 41.0), (0.18, 2.0, 40.0)])
-    broken = data.on_node(
-        "smollm2:135m", "failed", error="The file is damaged: sha256 differs from the manifest.", progress=0.0
-    )
-    coming = data.on_node("gpt-oss:20b", "downloading", progress=0.42, bytes_done=5_040_000_000, speed_bps=112_000_000)
-    large = data.on_node(
-        "gpt-oss:120b",
-        "downloading",
-        progress=0.18,
-        bytes_done=11_700_000_000,
-        bytes_total=65_000_000_000,
-        speed_bps=96_000_000,
-    )
-    nodes = [
-        data.node(1, "gpu-01"),
-        data.node(2, "gpu-02", degraded=True, ready_models={"loaded": 1, "total": 2}, models=[data.on_node("gpt-oss:20b", in_flight=3), broken]),
-        data.node(3, "gpu-03", "registering", tags=["site:osaka"], ready_models={"loaded": 0, "total": 1}, models=[coming]),
-        data.node(4, "gpu-04", "drained", admission="drained", tags=["site:osaka", "h100"], cards=h100, ready_models={"loaded": 0, "total": 1}, models=[large], holds=[{"holder": "user:alice", "reason": "New power supply", "at": data.ago(1800)}]),
-        data.node(5, "gpu-05", "offline", metrics_stale=True, last_heartbeat_at=data.ago(412)),
-        data.node(7, "gpu-07", "pending", admission="pending", host_id=None, ready_models={"loaded": 0, "total": 0}, models=[]),
-    ]  # fmt: skip
+    reason = "gpu-05: The node service did not answer on port 8090 within 60 s."
+    recap = {"gpu-05": {"ok": 22, "changed": 3, "failed": 1, "unreachable": 0, "skipped": 4}}
     jobs = [
         data.job(1, "site.yml", "running", hosts[2:4]),
-        data.job(2, "site.yml", "failed", [hosts[4]], rc=2, reason="gpu-05: The node service did not answer on port 8090 within 60 s.", recap={"gpu-05": {"ok": 22, "changed": 3, "failed": 1, "unreachable": 0, "skipped": 4}}),
+        data.job(2, "site.yml", "failed", [hosts[4]], rc=2, reason=reason, recap=recap),
         data.job(3, "distribute_models.yml", "successful", hosts[:4]),
         data.job(4, "site.yml", "successful", hosts[:2]),
         data.job(5, "verify.yml", "cancelled", hosts[:1]),
-    ]  # fmt: skip
+    ]
     tasks = [
         data.download(1, 3, "gpt-oss:20b", "in_progress", 0.42, 12 * data.GB),
         data.download(2, 4, "gpt-oss:120b", "in_progress", 0.18, 65 * data.GB),
-        data.download(
-            3, 2, "smollm2:135m", "failed", 1.0, 98362432, error="The file is damaged: sha256 differs from the manifest."
-        ),
+        data.download(3, 2, "smollm2:135m", "failed", 1.0, 98362432, error=_DAMAGED),
     ]
     events = {jobs[0].id: data.run_output(["gpu-03", "gpu-04"]), jobs[1].id: data.run_output(["gpu-05"], failing="gpu-05")}
-    return Fleet(hosts=hosts, nodes=nodes, models=data.registered(), jobs=jobs, tasks=tasks, events=events)
+    return Fleet(hosts=hosts, nodes=_rich_nodes(), models=data.registered(), jobs=jobs, tasks=tasks, events=events)
+
+
+_DAMAGED = "The file is damaged: sha256 differs from the manifest."
+
+
+def _rich_nodes() -> list[NodeOut]:
+    broken = data.on_node("smollm2:135m", "failed", error=_DAMAGED, progress=0.0)
+    coming = data.on_node("gpt-oss:20b", "downloading", progress=0.42, bytes_done=5_040_000_000, speed_bps=112_000_000)
+    large = data.on_node("gpt-oss:120b", "downloading", progress=0.18, bytes_done=11_700_000_000, bytes_total=65_000_000_000)
+    none_loaded = {"loaded": 0, "total": 1}
+    return [
+        data.node(1, "gpu-01"),
+        data.node(
+            2,
+            "gpu-02",
+            degraded=True,
+            ready_models={"loaded": 1, "total": 2},
+            models=[data.on_node("gpt-oss:20b", in_flight=3), broken],
+        ),
+        data.node(3, "gpu-03", "registering", tags=["site:osaka"], ready_models=none_loaded, models=[coming]),
+        data.node(
+            4,
+            "gpu-04",
+            "drained",
+            admission="drained",
+            tags=["site:osaka", "h100"],
+            cards=data.gpus("NVIDIA H100 80GB HBM3", 85_520_809_984, [(0.2, 4.0, 41.0), (0.18, 2.0, 40.0)]),
+            ready_models=none_loaded,
+            models=[large | {"speed_bps": 96_000_000}],
+            holds=[{"holder": "user:alice", "reason": "New power supply", "at": data.ago(1800)}],
+        ),
+        data.node(5, "gpu-05", "offline", metrics_stale=True, last_heartbeat_at=data.ago(412)),
+        data.node(7, "gpu-07", "pending", admission="pending", host_id=None, ready_models={"loaded": 0, "total": 0}, models=[]),
+    ]

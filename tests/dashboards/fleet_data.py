@@ -1,4 +1,4 @@
-"""A fleet to look at: hosts, nodes in every state, models on their way, jobs with output. Wire shapes, checked by the schemas."""
+"""A fleet to look at: hosts, nodes in every state, models on their way, jobs with output. The schemas check its shapes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

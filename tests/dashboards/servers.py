@@ -48,9 +48,8 @@ def serving(make_app: Callable[[], Any]) -> Iterator[Running]:
     def run() -> None:
         try:
             asyncio.run(serve())
-        except BaseException as error:
-            if not started.done():
-                started.set_exception(error)
+        finally:
+            started.cancel()
 
     thread = threading.Thread(target=run)
     thread.start()
