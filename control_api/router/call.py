@@ -24,7 +24,7 @@ class Call:
     request_id: str
     path: str
     body: bytes = field(repr=False)
-    content_type: str
+    content_type: bytes
     model: str
     stream: bool
     pin: str | None

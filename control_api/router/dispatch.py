@@ -48,7 +48,7 @@ class Opened:
     """An answer that has begun: ``body`` is all of it, or the first events of a stream."""
 
     status: int
-    headers: dict[str, str]
+    headers: dict[bytes, bytes]
     body: bytes
     stream: Stream | None = None
 
@@ -118,7 +118,11 @@ class Dispatcher:
         answer = await self._upstream.send(_request(call, lease))
         opened = None
         try:
-            if call.stream and answer.status == 200 and answer.headers.get("content-type", "").startswith("text/event-stream"):
+            if (
+                call.stream
+                and answer.status == 200
+                and answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
+            ):
                 cutter = EventCutter()
                 first = await first_events(answer, cutter)
                 opened = Opened(answer.status, answer.headers, first, Stream(answer, cutter, lease))
@@ -156,13 +160,8 @@ class Dispatcher:
 
 
 def _request(call: Call, lease: Lease) -> UpstreamRequest:
-    headers = {
-        "authorization": f"Bearer {lease.node.inference_key}",
-        "content-type": call.content_type,
-        "accept": "text/event-stream" if call.stream else "application/json",
-        "accept-encoding": "identity",
-        "x-request-id": call.request_id,
-    }
+    accept = b"text/event-stream" if call.stream else b"application/json"
+    headers = b"content-type: %b\r\naccept: %b\r\nx-request-id: %b\r\n" % (call.content_type, accept, call.request_id.encode())
     return UpstreamRequest(lease.node, call.path, headers, call.body)
 
 

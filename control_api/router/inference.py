@@ -66,7 +66,7 @@ class Inference:
             request_id=request.id,
             path=request.path,
             body=body,
-            content_type=request.header(b"content-type") or "application/json",
+            content_type=request.headers.get(b"content-type", b"application/json"),
             model=head.model,
             stream=bool(head.stream),
             pin=request.header(PIN_HEADER),
@@ -106,9 +106,9 @@ async def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:
     if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
         raise passed_error(opened.status, opened.body)
     headers = call.headers()
-    if retry_after := opened.headers.get("retry-after"):
-        headers.append((b"retry-after", retry_after.encode()))
-    content_type = opened.headers.get("content-type", "application/json").encode()
+    if retry_after := opened.headers.get(b"retry-after"):
+        headers.append((b"retry-after", retry_after))
+    content_type = opened.headers.get(b"content-type", b"application/json")
     await reply.whole(opened.status, opened.body, content_type, headers)
 
 

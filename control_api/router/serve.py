@@ -10,13 +10,13 @@ import uvicorn
 
 from control_api.errors import StartupError
 from control_api.kit.tasks import owned_task
-from control_api.router.aiohttp_upstream import AiohttpUpstream
 from control_api.router.app import RouterApp
 from control_api.router.balance import Balancer
 from control_api.router.dispatch import Dispatcher
 from control_api.router.inference import Inference
 from control_api.router.listing import Listing
 from control_api.router.metrics import Metrics
+from control_api.router.pool import Pools
 from control_api.router.record import RecordSink
 from control_api.router.settings import RouterSettings
 from control_api.router.source import RouteTableSource, TablePoller
@@ -35,17 +35,20 @@ async def router_app(
     balancer = Balancer()
     room = WaitingRoom(balancer, size=settings.queue_size, deadline_s=settings.queue_deadline_s)
 
-    def adopt(table: RouteTable) -> None:
-        balancer.adopt(table)
-        room.call_all()
-
-    poller = TablePoller(source, interval_s=settings.poll_interval_s, adopt=adopt)
-    metrics = Metrics(balancer, room)
     timeouts = {"connect_timeout_s": settings.connect_timeout_s, "silence_timeout_s": settings.first_byte_timeout_s}
-    async with AiohttpUpstream.open(**timeouts) as upstream, owned_task(poller.run(), name="router.table"):
-        dispatcher = Dispatcher(poller, balancer, room, upstream, limit_bytes=settings.body_limit_bytes)
+    async with Pools.open(**timeouts) as pools:
+
+        def adopt(table: RouteTable) -> None:
+            pools.adopt(table)
+            balancer.adopt(table)
+            room.call_all()
+
+        poller = TablePoller(source, interval_s=settings.poll_interval_s, adopt=adopt)
+        metrics = Metrics(balancer, room)
+        dispatcher = Dispatcher(poller, balancer, room, pools, limit_bytes=settings.body_limit_bytes)
         inference = Inference(poller, dispatcher, (metrics, *sinks), settings)
-        yield RouterApp(poller, inference, Listing(poller), metrics)
+        async with owned_task(poller.run(), name="router.table"):
+            yield RouterApp(poller, inference, Listing(poller), metrics)
 
 
 async def serve(

@@ -28,11 +28,11 @@ class AnswerTooLarge(NodeFailure):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a node; ``headers`` go out as they are, beside those that HTTP itself needs."""
+    """A request to a node. ``headers``: lines that end in CRLF, beside those that HTTP and the node's key need."""
 
     node: RouteNode
     path: str
-    headers: dict[str, str]
+    headers: bytes
     body: bytes
 
 
@@ -40,7 +40,7 @@ class UpstreamAnswer(Protocol):
     """A node's answer whose headers have arrived. Every method may raise ``AnswerLost`` or ``AnswerTimeout``."""
 
     status: int
-    headers: dict[str, str]
+    headers: dict[bytes, bytes]
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body. Raises ``AnswerTooLarge``."""

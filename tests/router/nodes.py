@@ -158,7 +158,10 @@ async def answers_half(exchange: Exchange) -> None:
 
 @dataclass
 class FakeNode:
-    """A node on a port of its own. ``aborted``: requests whose connection the router closed before their end."""
+    """A node on a port of its own.
+
+    ``aborted``: requests whose connection the router closed before their end; ``connections``: how many were ever made.
+    """
 
     id: str
     behave: Behaviour = good
@@ -166,6 +169,7 @@ class FakeNode:
     requests: list[Exchange] = field(default_factory=list)
     aborted: int = 0
     busy: int = 0
+    connections: int = 0
     released: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _port: int = 0
@@ -174,6 +178,11 @@ class FakeNode:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
 
     async def start(self) -> None:
         """Listen; a second start listens on the port of the first."""
@@ -192,6 +201,7 @@ class FakeNode:
         task = asyncio.current_task()
         assert task
         self._connections.add(task)
+        self.connections += 1
         early = b""
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):

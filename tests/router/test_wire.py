@@ -1,0 +1,235 @@
+"""HTTP that tries to be read in two ways, or never to end: refused on both sides, so that nothing can be smuggled."""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from tests.router import nodes
+from tests.router.fleet import CHAT, KEY, Fleet, chat, eventually
+from tests.router.nodes import Behaviour, Exchange, FakeNode
+
+pytestmark = pytest.mark.anyio
+
+JSON = b"content-type: application/json\r\n"
+BODY = b'{"model":"test:1b","messages":[]}'
+CHUNKED = b"transfer-encoding: chunked\r\n"
+LENGTH = b"content-length: %d\r\n" % len(BODY)
+PIECE = b"%x\r\n%b\r\n" % (len(BODY), BODY)
+
+HOSTILE_ANSWERS = {
+    "length and chunked": LENGTH + CHUNKED + b"\r\n" + PIECE + b"0\r\n\r\n",
+    "chunked and length": CHUNKED + LENGTH + b"\r\n" + PIECE + b"0\r\n\r\n",
+    "two lengths": LENGTH + b"content-length: 5\r\n\r\n" + BODY,
+    "the same length twice": LENGTH + LENGTH + b"\r\n" + BODY,
+    "a signed length": b"content-length: +33\r\n\r\n" + BODY,
+    "a folded header": b"x-a: b\r\n c\r\n" + LENGTH + b"\r\n" + BODY,
+    "bare line feeds": LENGTH.replace(b"\r\n", b"\n") + b"\n" + BODY,
+    "a space before the colon": b"content-length : 33\r\n\r\n" + BODY,
+    "a size that is no number": CHUNKED + b"\r\nzz\r\n" + BODY,
+    "a bare line feed in an extension": CHUNKED + b"\r\n21;a\n" + BODY + b"\r\n0\r\n\r\n",
+    "a piece without its end": CHUNKED + b"\r\n%x\r\n%b0\r\n\r\n" % (len(BODY), BODY),
+    "no frame": b"\r\n" + BODY,
+    "too long a head": b"x-a: " + b"a" * 200_000 + b"\r\n" + LENGTH + b"\r\n" + BODY,
+    "too many headers": b"x-a: b\r\n" * 20_000 + LENGTH + b"\r\n" + BODY,
+    "trailers without end": CHUNKED + b"\r\n" + PIECE + b"0\r\n" + b"x-a: b\r\n" * 40_000,
+}
+
+
+def raw(head_and_body: bytes, status: bytes = b"200 OK") -> Behaviour:
+    """Return a node that sends these bytes and closes."""
+
+    async def behave(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 " + status + b"\r\n" + JSON + head_and_body)
+        exchange.writer.close()
+
+    return behave
+
+
+@pytest.mark.parametrize("sent", HOSTILE_ANSWERS.values(), ids=HOSTILE_ANSWERS.keys())
+async def test_an_answer_that_can_be_read_in_two_ways_is_none(fleet: Fleet, sent: bytes) -> None:
+    await fleet.node(raw(sent))
+    async with fleet.router() as http:
+        answer = await http.post(CHAT, json=chat())
+        in_flight = await fleet.in_flight()
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_error")
+    assert in_flight == 0
+
+
+async def test_an_upgrade_is_no_answer(fleet: Fleet) -> None:
+    await fleet.node(raw(b"upgrade: x\r\nconnection: upgrade\r\n\r\n" + BODY, b"101 Switching Protocols"))
+    async with fleet.router() as http:
+        answer = await http.post(CHAT, json=chat())
+
+    assert answer.status_code == 502
+
+
+@pytest.mark.parametrize("sent", [
+    CHUNKED + b"\r\n" + PIECE.replace(b"\r\n", b";a=b\r\n", 1) + b"0\r\nx-trailer: 1\r\n\r\n",
+    b"connection: close\r\n" + LENGTH + b"\r\n" + BODY,
+], ids=["extension and trailer", "closes afterwards"])  # fmt: skip
+async def test_unusual_but_proper_answers_are_passed_on(fleet: Fleet, sent: bytes) -> None:
+    await fleet.node(raw(sent))
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat()) for _ in range(2)]
+
+    assert [(answer.status_code, answer.content) for answer in answers] == [(200, BODY)] * 2
+
+
+async def test_informational_answers_are_passed_over(fleet: Fleet) -> None:
+    async def hints(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\ncontent-type: text/html\r\n\r\n")
+        await nodes.good(exchange)
+
+    await fleet.node(hints)
+    async with fleet.router() as http:
+        answer = await http.post(CHAT, json=chat())
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+
+
+async def test_a_stream_may_end_with_its_connection_if_it_says_done(fleet: Fleet) -> None:
+    async def old(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.0 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {}\n\ndata: [DONE]\n\n")
+        exchange.writer.close()
+
+    await fleet.node(old)
+    async with fleet.router() as http:
+        answer = await http.post(CHAT, json=chat(stream=True))
+
+    assert answer.text == "data: {}\n\ndata: [DONE]\n\n"
+
+
+async def test_a_second_answer_is_not_taken_for_the_next_one(fleet: Fleet) -> None:
+    """What a node sends beyond its answer must not answer somebody else's request."""
+    poison = b"HTTP/1.1 200 OK\r\n" + JSON + b"content-length: 8\r\n\r\npoisoned"
+
+    async def twice(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\n" + JSON + LENGTH + b"\r\n" + BODY + poison)
+
+    await fleet.node(twice)
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat()) for _ in range(5)]
+
+    assert {answer.content for answer in answers} == {BODY}
+
+
+async def test_connections_are_kept_and_closed_when_the_node_is_removed(fleet: Fleet) -> None:
+    node = await fleet.node()
+    async with fleet.router() as http:
+        for _ in range(5):
+            await http.post(CHAT, json=chat())
+        used = node.connections
+        fleet.source.change(nodes={}, models={})
+        await eventually(lambda: not node.connected)
+
+    assert used == 1
+
+
+async def test_a_slow_reader_slows_the_node_and_loses_nothing(fleet: Fleet) -> None:
+    event = b"data: " + b"x" * 1_000_000 + b"\n\n"
+    sent = 0
+    stuck = asyncio.Event()
+
+    async def floods(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.begin_stream()
+        for _ in range(60):
+            try:
+                async with asyncio.timeout(0.5):
+                    await exchange.chunk(event)
+            except TimeoutError:
+                stuck.set()
+                await exchange.writer.drain()
+            sent += 1
+        await exchange.end_stream()
+
+    await fleet.node(floods)
+    async with fleet.router() as http, http.stream("POST", CHAT, json=chat(stream=True)) as answer:
+        async with asyncio.timeout(20):
+            await stuck.wait()
+        held = sent
+        size = sum([len(piece) async for piece in answer.aiter_raw()])
+
+    assert held < 40, "the router held the node back"
+    assert size == 60 * len(event) + len(b"data: [DONE]\n\n")
+
+
+AUTH = b"authorization: Bearer " + KEY.encode() + b"\r\n"
+POST = b"POST " + CHAT.encode() + b" HTTP/1.1\r\nhost: x\r\n" + AUTH
+
+HOSTILE_REQUESTS = {
+    "length and chunked": POST + LENGTH + CHUNKED + b"\r\n" + PIECE + b"0\r\n\r\n",
+    "chunked and length": POST + CHUNKED + LENGTH + b"\r\n" + PIECE + b"0\r\n\r\n",
+    "two lengths": POST + LENGTH + b"content-length: 5\r\n\r\n" + BODY,
+    "a signed length": POST + b"content-length: +33\r\n\r\n" + BODY,
+    "a folded header": POST + b"x-a: b\r\n c\r\n" + LENGTH + b"\r\n" + BODY,
+    "bare line feeds": (POST + LENGTH + b"\r\n").replace(b"\r\n", b"\n") + BODY,
+    "a space before the colon": POST + b"content-length : 33\r\n\r\n" + BODY,
+    "chunked is not last": POST + b"transfer-encoding: chunked, identity\r\n\r\n" + PIECE + b"0\r\n\r\n",
+    "an unknown coding": POST + b"transfer-encoding: xchunked\r\n\r\n" + PIECE + b"0\r\n\r\n",
+    "a size that is no number": POST + CHUNKED + b"\r\nzz\r\n" + BODY,
+    "a bare line feed in an extension": POST + CHUNKED + b"\r\n21;a\n" + BODY + b"\r\n0\r\n\r\n",
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+}
+
+
+async def talk(fleet: Fleet, data: bytes, until: Callable[[bytes], bool] = lambda _: False) -> bytes:
+    """Send bytes to the router and return what comes back until it closes, or until there is enough."""
+    host, port = fleet.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data)
+    back = b""
+    async with asyncio.timeout(10):
+        while not until(back) and (piece := await reader.read(65536)):
+            back += piece
+    writer.close()
+    return back
+
+
+@pytest.mark.parametrize("sent", HOSTILE_REQUESTS.values(), ids=HOSTILE_REQUESTS.keys())
+async def test_a_request_that_can_be_read_in_two_ways_is_refused(fleet: Fleet, sent: bytes) -> None:
+    node = await fleet.node()
+    async with fleet.router():
+        back = await talk(fleet, sent)
+
+    assert back.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close" in back
+    assert back.count(b"HTTP/1.1") == 1
+    assert node.requests == []
+
+
+async def test_extensions_and_trailers_stay_at_the_door(fleet: Fleet) -> None:
+    node = await fleet.node()
+    piece = PIECE.replace(b"\r\n", b";evil=1\r\n", 1)
+    async with fleet.router():
+        back = await talk(fleet, POST + CHUNKED + b"\r\n" + piece + b"0\r\nx-t: 1\r\n\r\n", lambda back: b"}" in back)
+
+    assert back.startswith(b"HTTP/1.1 200 ")
+    [exchange] = node.requests
+    assert exchange.raw == BODY
+    assert "transfer-encoding" not in exchange.headers
+
+
+async def test_requests_in_a_row_are_answered_in_order(fleet: Fleet) -> None:
+    """Pipelining: the second one waits for the first one's answer, and each is checked for itself."""
+    node = await fleet.node()
+    second = POST.replace(AUTH, b"authorization: Bearer mk_wrong\r\n") + LENGTH + b"\r\n" + BODY
+    async with fleet.router():
+        back = await talk(fleet, POST + LENGTH + b"\r\n" + BODY + second, lambda back: b"invalid_api_key" in back)
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", back) == [b"200", b"401"]
+    assert len(node.requests) == 1
+
+
+async def test_a_request_hidden_in_a_body_is_a_body(fleet: Fleet) -> None:
+    node: FakeNode = await fleet.node()
+    hidden = b'{"model":"test:1b","x":"' + b"GET /v1/models HTTP/1.1" + b'"}'
+    async with fleet.router() as http:
+        answer: httpx2.Response = await http.post(CHAT, content=hidden)
+
+    assert answer.status_code == 200
+    assert [exchange.raw for exchange in node.requests] == [hidden]
