@@ -20,8 +20,8 @@ def check(path: str) -> list[str]:
     """Return what is wrong with a configuration."""
     config = json.loads(Path(path).read_text())
     problems = [f"{key}: unknown key" for key in sorted(set(config) - KEYS)]
-    if config.get("engine") not in ("xllamacpp", "llama-cpp-python"):
-        problems.append(f"engine: {config.get('engine')!r} is not an engine")
+    if not config["base_url"].startswith("http"):
+        problems.append("base_url: must be an http:// or https:// address")
     return problems
 
 

@@ -1,0 +1,160 @@
+"""Everything as a user runs it: ``muster up`` as a process, a local hub, the command line."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from control_api.catalogue.supported import SupportedModels
+from control_api.firststart import LOCAL_KEY_FILE
+from control_api.settings import Settings
+from control_api.wheelhouse import build_wheelhouse
+from demo.hub import fill
+from demo.processes import free_port
+from tests.tiny_gguf import TinyModel, write_tiny_gguf
+
+MODEL = "smollm2:135m"
+PROJECT = Path(__file__).parents[2]
+START_S = 90.0
+
+
+def wait_for[Value](look: Callable[[], Value], *, what: str, timeout_s: float) -> Value:
+    """Look again and again until there is something true; fail naming what was waited for."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        if value := look():
+            return value
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running Muster, and ways to use it."""
+
+    state_dir: Path
+    environment: dict[str, str]
+    api: httpx2.Client
+    router_url: str
+    dashboard_url: str
+
+    def muster(self, *arguments: str, check: bool = True, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
+        """Run the ``muster`` command."""
+        return self.run([sys.executable, "-m", "control_api.cli", *arguments], check=check, timeout_s=timeout_s)
+
+    def playbook(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run ``ansible-playbook`` from a shell, as CI does."""
+        return self.run([str(Path(sys.executable).with_name("ansible-playbook")), *arguments], check=check, timeout_s=600)
+
+    def run(self, command: list[str], *, check: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Run a command in the project with the settings of this stack."""
+        done = subprocess.run(
+            command, cwd=PROJECT, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def get(self, path: str) -> Any:
+        """GET a path of the control API."""
+        response = self.api.get(path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def node(self, name: str) -> dict[str, Any]:
+        """Return a node by name."""
+        node: dict[str, Any] = self.get(f"/v0/nodes/{name}")
+        return node
+
+    def pids(self, role: str) -> list[int]:
+        """Return the processes of a role, e.g. ``serve api``, that this stack runs."""
+        wanted = f"control_api.cli serve {role}"
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and self._is_mine(entry, wanted):
+                found.append(int(entry.name))
+        return found
+
+    def _is_mine(self, entry: Path, wanted: str) -> bool:
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            return wanted in command and f"MUSTER_STATE_DIR={self.state_dir}\0".encode() in (entry / "environ").read_bytes()
+        except OSError:
+            return False
+
+
+def fill_hub(root: Path, cache_dir: Path) -> None:
+    """Put the real model and a tiny embedding model where a hub has them."""
+    model = SupportedModels.load(PROJECT / "supported_models.json").get(MODEL)
+    assert model
+    fill(cache_dir / "demo" / "hub", model)
+    target = root / model.repo / model.recommended_filename
+    target.parent.mkdir(parents=True)
+    target.symlink_to(cache_dir / "demo" / "hub" / model.repo / model.recommended_filename)
+    tiny = root / "acme" / "tiny-embed"
+    tiny.mkdir(parents=True)
+    write_tiny_gguf(tiny / "tiny.gguf", TinyModel(pooling=True))
+
+
+@contextmanager
+def running_stack(folder: Path, address: str, **variables: str) -> Iterator[Stack]:
+    """Yield a running Muster that hosts reach at ``address``."""
+    cache_dir = Settings().cache_dir
+    build_wheelhouse(cache_dir / "wheelhouse", project_dir=PROJECT, pythons=["3.11", "3.13"])
+    fill_hub(folder / "hub", cache_dir)
+    ports = {name: free_port(0) for name in ("api", "router", "dashboard", "hub")}
+    state_dir = folder / "state"
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "ANSIBLE_"))}
+    environment = outside | {
+        "MUSTER_STATE_DIR": str(state_dir),
+        "MUSTER_HUB_ENDPOINT": f"http://{address}:{ports['hub']}",
+        "MUSTER_API_HOST": "0.0.0.0",
+        "MUSTER_API_PORT": str(ports["api"]),
+        "MUSTER_API_URL": f"http://{address}:{ports['api']}",
+        "MUSTER_ROUTER_PORT": str(ports["router"]),
+        "MUSTER_DASHBOARD_PORT": str(ports["dashboard"]),
+        **variables,
+    }
+    hub = ["-m", "tests.hub", str(folder / "hub"), "--host", "0.0.0.0", "--port", str(ports["hub"])]
+    with ExitStack() as stack:
+        stack.enter_context(process([sys.executable, *hub], environment, folder / "hub.log"))
+        stack.enter_context(process([sys.executable, "-m", "control_api.cli", "up"], environment, folder / "up.log"))
+        key = wait_for(lambda: _key(state_dir), what="the first start", timeout_s=START_S)
+        api_url = f"http://127.0.0.1:{ports['api']}"
+        api = stack.enter_context(httpx2.Client(base_url=api_url, timeout=30, headers={"authorization": f"Bearer {key}"}))
+        urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ("api", "router", "dashboard")}
+        for url in urls.values():
+            wait_for(lambda url=url: answers(f"{url}/healthz"), what=f"{url} to answer", timeout_s=START_S)  # type: ignore[misc]
+        shell = environment | {"MUSTER_API_KEY": key, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")}
+        yield Stack(state_dir, shell, api, urls["router"], urls["dashboard"])
+
+
+def _key(state_dir: Path) -> str:
+    path = state_dir / LOCAL_KEY_FILE
+    return path.read_text().strip() if path.exists() else ""
+
+
+def answers(url: str) -> bool:
+    """Tell whether a URL answers 200."""
+    try:
+        return httpx2.get(url, timeout=2).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process for the length of the block; it must end when it is told to."""
+    with log_file.open("wb") as log:
+        running = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            yield running
+        finally:
+            running.terminate()
+            running.wait(60)

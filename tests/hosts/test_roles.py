@@ -1,0 +1,235 @@
+"""The roles on two real hosts, with a stand-in for the node service and a fake API: what a play does to a machine."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from control_api.wheelhouse import build_wheelhouse
+from tests.ansible.fake_api import FakeApi
+from tests.ansible.runs import Ansible, Run
+from tests.ansible.standin_project import make_project
+from tests.hosts.conftest import LabHosts
+from tests.hosts.lab import Host, LabError
+
+pytestmark = pytest.mark.xdist_group("lab-roles")
+
+SITE = "playbooks/site.yml"
+SECRET = "hf_not-to-be-seen"
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The hosts, known to a fake API, and Ansible."""
+
+    api: FakeApi
+    ansible: Ansible
+    hosts: list[Host]
+
+    def play(self, *arguments: str, **variables: object) -> Run:
+        """Run a playbook with extra variables."""
+        return self.ansible.playbook(*arguments, "--extra-vars", json.dumps(variables))
+
+    def on_each(self, *command: str) -> list[str]:
+        """Run a command on each host."""
+        return [host.run(*command).strip() for host in self.hosts]
+
+    def release(self) -> list[str]:
+        """Return the process and the release of the service on each host: what a switch changes."""
+        shown = self.on_each("systemctl", "show", "muster-node", "--property=MainPID,ActiveState,ExecStart")
+        return [one.split(" ; ")[0] for one in shown]
+
+
+@pytest.fixture(scope="module")
+def fleet(lab_hosts: LabHosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Two bare hosts that the API knows."""
+    directory = tmp_path_factory.mktemp("controller")
+    wheelhouse = directory / "wheelhouse"
+    build_wheelhouse(wheelhouse, project_dir=make_project(directory / "project"), pythons=["3.11", "3.13"])
+    with FakeApi(address=lab_hosts.lab.gateway) as api:
+        for host in lab_hosts.all:
+            api.add_host(host.name, address=host.address, variables={"gpu_host_require_gpu": False})
+        ansible = Ansible(
+            api,
+            directory,
+            MUSTER_WHEELHOUSE_DIR=str(wheelhouse),
+            ANSIBLE_PRIVATE_KEY_FILE=str(lab_hosts.lab.ssh_key),
+        )
+        yield Fleet(api, ansible, lab_hosts.all)
+
+
+@pytest.fixture(scope="module")
+def bare_check(fleet: Fleet) -> Run:
+    """Check mode before anything was done."""
+    return fleet.play(SITE, "--check", "--diff")
+
+
+@pytest.fixture(scope="module")
+def provisioned(bare_check: Run, fleet: Fleet) -> Fleet:
+    """The hosts with a node each."""
+    run = fleet.play(SITE, node_service_hub_token=SECRET)
+    assert run.rc == 0, run.output
+    return fleet
+
+
+def fails(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except LabError:
+        return True
+    return False
+
+
+def test_check_mode_on_a_bare_host_says_what_it_would_do(bare_check: Run, fleet: Fleet) -> None:
+    assert bare_check.rc == 0, bare_check.output
+    for said in ("would install release 0.0.1-", "would ask for an enrolment ticket", "would start muster-node"):
+        assert said in bare_check.output
+    assert all(count > 0 for name, count in bare_check.changed().items() if name != "localhost")
+    assert fleet.api.tickets == {} or fleet.api.nodes
+
+
+def test_a_bare_host_answers_after_one_run(provisioned: Fleet) -> None:
+    assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
+    assert provisioned.on_each("systemctl", "is-enabled", "muster-node") == ["enabled", "enabled"]
+    assert len(provisioned.api.nodes) == 2
+    assert provisioned.api.asked("POST", "/v1/chat/completions") == 2
+
+
+def test_each_host_uses_its_distributions_python(provisioned: Fleet) -> None:
+    versions = [host.run("/opt/muster-node/current/venv/bin/python", "--version").split()[1] for host in provisioned.hosts]
+
+    assert [version.rsplit(".", 1)[0] for version in versions] == ["3.11", "3.13"]
+    assert fails(lambda: provisioned.hosts[1].run("ip", "route", "get", "192.0.2.1"))
+
+
+def test_a_second_run_and_check_mode_change_nothing(provisioned: Fleet) -> None:
+    for arguments in ((), ("--check", "--diff")):
+        run = provisioned.play(SITE, *arguments, node_service_hub_token=SECRET)
+
+        assert run.rc == 0, run.output
+        assert set(run.changed().values()) == {0}, run.output
+
+
+def test_secrets_are_private_and_the_ticket_is_gone(provisioned: Fleet) -> None:
+    data = "/var/lib/muster-node"
+
+    assert provisioned.on_each("stat", "--format=%a %U", f"{data}/state/identity.json", f"{data}/hub-token") == [
+        "600 muster\n600 muster"
+    ] * len(provisioned.hosts)
+    assert all(fails(lambda host=host: host.run("test", "-e", f"{data}/enrolment-ticket")) for host in provisioned.hosts)
+    assert provisioned.api.tickets == {}
+
+
+def test_no_secret_is_in_the_output(provisioned: Fleet) -> None:
+    run = provisioned.play("playbooks/deploy_node.yml", "-vvv", "--diff", "--check", node_service_hub_token="another-one")
+
+    keys = [
+        json.loads(text)["inference_key"] for text in provisioned.on_each("cat", "/var/lib/muster-node/state/identity.json")
+    ]
+    assert run.rc == 0, run.output
+    assert [secret for secret in ("another-one", *keys) if secret in run.output] == []
+
+
+def test_a_broken_configuration_is_refused_before_the_switch(provisioned: Fleet) -> None:
+    before = provisioned.release()
+
+    run = provisioned.play("playbooks/deploy_node.yml", node_service_base_url="nonsense", node_service_hub_token=SECRET)
+
+    assert run.rc != 0
+    assert "base_url: must be an http" in run.output
+    assert provisioned.release() == before
+
+
+def test_a_changed_option_is_switched_one_node_after_the_other(provisioned: Fleet) -> None:
+    before = provisioned.release()
+    asked = len(provisioned.api.requests)
+
+    run = provisioned.play("playbooks/deploy_node.yml", node_service_context=8192, node_service_hub_token=SECRET)
+
+    assert run.rc == 0, run.output
+    assert all(new != old for new, old in zip(provisioned.release(), before, strict=True))
+    admissions = [path.split("/")[3:] for _, path in provisioned.api.requests[asked:] if path.endswith(("/drain", "/resume"))]
+    first, second = admissions[0][0], admissions[2][0]
+    assert admissions == [[first, "drain"], [first, "resume"], [second, "drain"], [second, "resume"]]
+    assert {node["admission"] for node in provisioned.api.nodes.values()} == {"open"}
+
+
+def test_a_node_that_does_not_start_shows_its_journal_and_stops_the_play(provisioned: Fleet) -> None:
+    before = provisioned.release()
+
+    run = provisioned.play(
+        "playbooks/deploy_node.yml",
+        node_service_proxy_env={"STANDIN_CRASH": "1"},
+        node_service_start_timeout_s=3,
+        node_service_hub_token=SECRET,
+    )
+
+    assert run.rc != 0
+    assert "cannot start: told to crash" in run.output
+    assert sum(new != old for new, old in zip(provisioned.release(), before, strict=True)) == 1
+
+
+def test_what_was_changed_by_hand_is_put_right(provisioned: Fleet) -> None:
+    assert provisioned.play(SITE, node_service_hub_token=SECRET).rc == 0
+    provisioned.hosts[0].run("sh", "-c", "echo '# by hand' >> /etc/systemd/system/muster-node.service")
+    provisioned.hosts[1].run(
+        "sh", "-c", "echo 'x = 1' >> $(ls /opt/muster-node/current/venv/lib/python3*/site-packages/muster_node.py)"
+    )
+
+    run = provisioned.play(SITE, node_service_hub_token=SECRET)
+
+    assert run.rc == 0, run.output
+    assert fails(lambda: provisioned.hosts[0].run("grep", "by hand", "/etc/systemd/system/muster-node.service"))
+    assert all(count > 0 for name, count in run.changed().items() if name != "localhost")
+    assert set(provisioned.play(SITE, node_service_hub_token=SECRET).changed().values()) == {0}
+
+
+def test_the_node_is_active_after_a_reboot(provisioned: Fleet, tmp_path: Path) -> None:
+    host = provisioned.hosts[0]
+    playbook = tmp_path / "reboot.yml"
+    playbook.write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": host.name,
+                    "gather_facts": False,
+                    "become": True,
+                    "tasks": [
+                        {
+                            "ansible.builtin.reboot": {
+                                "boot_time_command": "systemctl show -p UserspaceTimestamp --value",
+                                "reboot_timeout": 60,
+                            }
+                        },
+                        {
+                            "ansible.builtin.command": "systemctl is-active muster-node",
+                            "register": "state",
+                            "until": "state.stdout == 'active'",
+                            "retries": 20,
+                            "delay": 1,
+                        },
+                    ],
+                }
+            ]
+        )
+    )
+
+    run = provisioned.ansible.playbook(str(playbook))
+
+    assert run.rc == 0, run.output
+
+
+def test_a_host_that_refuses_leaves_the_others_alone(provisioned: Fleet) -> None:
+    api = provisioned.api
+    lost = api.add_host("lost", address="127.0.0.1", port=1, variables={"gpu_host_require_gpu": False})
+    try:
+        run = provisioned.play("playbooks/provision.yml")
+    finally:
+        del api.hosts[lost["id"]]
+
+    assert run.rc != 0
+    assert "lost" in run.output
+    assert "Connection refused" in run.output
+    assert run.changed() == {"localhost": 0, "lost": 0} | {host.name: 0 for host in provisioned.hosts}
