@@ -35,7 +35,7 @@ class Launcher:
     """Starts supervisors and waits for those that end while this process lives."""
 
     def __init__(self) -> None:
-        self._running: dict[asyncio.Task[None], Process] = {}
+        self._running: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> int:
@@ -47,14 +47,8 @@ class Launcher:
         output = log_file(order.run_dir)
         process = await asyncio.to_thread(_spawn, order, output)
         task = asyncio.create_task(_see_off(process, order, output), name=f"supervisor-{order.job_id}")
-        self._running[task] = process
-        task.add_done_callback(self._running.pop)
-
-    async def stop_all(self) -> None:
-        """Tell the supervisors started here to end their runs, and wait until they have. Their jobs are queued again."""
-        for process in self._running.values():
-            process.terminate()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def let_go(self) -> None:
         """Stop waiting for supervisors; they go on by themselves."""
@@ -101,4 +95,4 @@ async def _see_off(process: Process, order: RunOrder, output: Path) -> None:
         return
     said = output.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace")
     log.error("supervisor.failed", job_id=order.job_id, attempt=order.attempt, status=status, output=said)
-    output.unlink()
+    output.unlink(missing_ok=True)

@@ -159,6 +159,19 @@ async def cancel_requested(session: AsyncSession, job_id: str) -> bool:
     return (await session.exec(select(Job.cancel_requested_at).where(Job.id == job_id))).first() is not None
 
 
+async def any_queued(session: AsyncSession) -> bool:
+    """Tell whether a job is queued, without a lock on anything."""
+    return (await session.exec(select(Job.id).where(Job.status == JobStatus.QUEUED).limit(1))).first() is not None
+
+
+async def running_on(session: AsyncSession, worker_prefix: str) -> list[str]:
+    """Return the ids of running jobs that a worker with such a name has claimed."""
+    statement = select(Job.id).where(
+        Job.status == JobStatus.RUNNING, col(Job.worker).startswith(worker_prefix, autoescape=True)
+    )
+    return list((await session.exec(statement)).all())
+
+
 async def expired_ids(session: AsyncSession) -> list[str]:
     """Return the ids of running jobs whose lease is over."""
     return list(

@@ -14,7 +14,6 @@ from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.supervisor import processes
-from control_api.errors import MusterError
 from control_api.fleet.service import FleetService
 from control_api.kit.database import Database
 from control_api.settings import Settings
@@ -25,6 +24,8 @@ POLL_S = 1.0
 # Runs at the same time per worker: each is an Ansible with its forks, some 150 MB.
 CAPACITY = 8
 _LEFTOVER_GRACE_S = 5.0
+# What a run may take to end: its grace, and seeing to its hosts.
+_END_S = 50.0
 
 
 class Worker:
@@ -66,7 +67,9 @@ class Worker:
                     log.warning("worker.store_unavailable", error=str(error))
                 await self._rest()
         finally:
-            await (self._launcher.stop_all() if self._stop_jobs else self._launcher.let_go())
+            if self._stop_jobs:
+                await self._end_runs()
+            await self._launcher.let_go()
 
     async def _rest(self) -> None:
         try:
@@ -75,8 +78,17 @@ class Worker:
             return
         self._wake.clear()
 
+    async def _end_runs(self) -> None:
+        """End all runs on this machine, also those of a worker before us that was killed. Their jobs are queued again."""
+        async with self._database.control.read() as session:
+            job_ids = await repository.running_on(session, f"{socket.gethostname()}:")
+        await asyncio.gather(*(asyncio.to_thread(processes.ask_to_end, job_id, limit_s=_END_S) for job_id in job_ids))
+
     async def _turn(self) -> None:
         await self._give_up_expired()
+        async with self._database.control.read() as session:
+            if not await repository.any_queued(session):
+                return
         while self._launcher.running < CAPACITY:
             async with self._database.control.write() as session:
                 job = await repository.claim(session, self._name, lease_s(self._settings))
@@ -91,8 +103,8 @@ class Worker:
             async with self._database.control.read() as session:
                 order = await self._desk.make(session, job)
             await self._launcher.launch(order)
-        except (MusterError, OSError) as error:
-            log.error("job.not_started", job_id=job.id, error=str(error))
+        except Exception as error:  # Any: one job that cannot be started must not keep the worker from the others.
+            log.error("job.not_started", job_id=job.id, exc_info=error)
             failed = Outcome(JobStatus.FAILED, f"The run could not be started: {error}")
             async with self._database.control.write() as session:
                 await outcome.finish(session, job.id, job.attempt, self._playbooks.leaves(job.playbook), failed)
@@ -115,8 +127,3 @@ class Worker:
         left = await asyncio.to_thread(processes.end_marked, "MUSTER_JOB_ID", job_id, grace_s=_LEFTOVER_GRACE_S)
         if left:
             log.error("job.processes_left", job_id=job_id, pids=sorted(left))
-
-
-async def serve_worker(settings: Settings, database: Database, access: TokenIssuer, fleet: FleetService) -> None:
-    """Run a worker as a process of its own, until cancelled. Its runs outlive it."""
-    await Worker(settings, database, access, fleet, PlaybookCatalogue(settings.project_dir)).run()

@@ -152,11 +152,15 @@ async def test_worker_killed_its_run_goes_on_to_the_end(site: Site) -> None:
     await nothing_left(site, job_id)
 
 
-async def test_worker_that_ends_takes_its_runs_with_it_if_told_to(site: Site) -> None:
+async def test_worker_that_ends_takes_runs_with_it_if_told_to_also_those_of_one_before(site: Site) -> None:
     await site.add_host("gpu-01")
-    async with site.working(stop_jobs=True):
+    async with site.working(stop_jobs=False):
         job_id = await site.start("sleep.yml", "gpu-01")
         await site.printed(job_id, "begun")
+    assert (await site.job(job_id))["status"] == "running"
+    async with site.working(stop_jobs=True):
+        assert (await site.ended(await site.start("verify.yml", "gpu-01")))["status"] == "successful"
+        assert left_of(job_id)
     job = await site.job(job_id)
     assert (job["status"], job["waiting_for"]) == ("queued", "a worker")
     await nothing_left(site, job_id)

@@ -15,7 +15,9 @@ from tests.automation.site import REPOSITORY, Site, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.hosts]
 
-NAME, OCTET, ADDRESS = "muster-jobs-1", "71", "10.79.0.71"
+# A host for each process of the test run.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+NAME, OCTET, ADDRESS = f"muster-jobs-{WORKER}", f"{200 + WORKER}", f"10.79.0.{200 + WORKER}"
 PASSWORD = "correct horse"
 
 

@@ -67,14 +67,25 @@ class Lease:
 
     async def run(self) -> None:
         """Renew and look every second, until cancelled."""
+        # Two tasks: a store that hangs rather than fails must not keep us from noticing how long it has been.
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep())
+            tasks.create_task(self._watch_silence())
+
+    async def _watch_silence(self) -> None:
+        # In short steps: the machine may sleep, and this clock goes on then.
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._now() - self._renewed_at > self._order.lease.term_s:
+                self.end(Stop.LEASE_LOST)
+
+    async def _keep(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
             try:
                 await self._turn()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("lease.store_unavailable", error=str(error))
-            if self._now() - self._renewed_at > self._order.lease.term_s:
-                self.end(Stop.LEASE_LOST)
 
     async def _turn(self) -> None:
         if self._now() - self._renewed_at >= self._order.lease.renew_s and not await self.renew():

@@ -69,15 +69,25 @@ def descendants(root: int) -> set[int]:
 
 def marked(name: str, value: str) -> set[int]:
     """Return the processes whose environment holds ``name=value``, as far as this user may look."""
-    wanted = f"{name}={value}".encode()
+    return _holding("environ", f"{name}={value}")
+
+
+def _holding(file: str, text: str) -> set[int]:
+    """Return the processes of which a NUL-separated file in /proc has this element."""
     found = set()
     for entry in _PROC.iterdir():
         try:
-            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and text.encode() in (entry / file).read_bytes().split(b"\0"):
                 found.add(int(entry.name))
         except OSError:
             continue
     return found
+
+
+def ask_to_end(argument: str, *, limit_s: float) -> set[int]:
+    """Send SIGTERM to the processes that have exactly this argument, and return those that live on after ``limit_s``."""
+    send(_holding("cmdline", argument), signal.SIGTERM)
+    return _wait_gone(lambda: _holding("cmdline", argument), limit_s)
 
 
 def end_tree(root: int, *, grace_s: float, keep: Collection[int] = ()) -> set[int]:
