@@ -14,7 +14,10 @@ import httpx2
 
 from tests.node_service.waiting import until
 
-__all__ = ["NodeProcess", "alive", "descendants", "free_port"]
+__all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "free_port"]
+
+# The node supports older Pythons than the suite: it may be run by one of those.
+PYTHON = os.environ.get("MUSTER_TEST_NODE_PYTHON", sys.executable)
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -75,14 +78,14 @@ class NodeProcess:
         config.write_text(json.dumps(self.settings))
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "node_service", "serve", "--config", str(config)],
+                [PYTHON, "-m", "node_service", "serve", "--config", str(config)],
                 cwd=_REPOSITORY,
                 env=os.environ | self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        until(self._answers, f"the node answers; its log: {self.log_file}", 30)
+        until(self._answers, f"the node answers; its log: {self.log_file}")
         return self
 
     def kill(self) -> None:

@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.node_service.process import PYTHON
 
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -15,7 +16,7 @@ _REPOSITORY = Path(__file__).parents[2]
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `muster-node` to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "node_service", *arguments],
+        [PYTHON, "-m", "node_service", *arguments],
         cwd=_REPOSITORY,
         env=os.environ | environment,
         capture_output=True,

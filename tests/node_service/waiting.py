@@ -6,7 +6,7 @@ from collections.abc import Callable
 __all__ = ["until"]
 
 
-def until[Result](condition: Callable[[], Result], what: str, timeout_s: float = 20.0) -> Result:
+def until[Result](condition: Callable[[], Result], what: str, timeout_s: float = 60.0) -> Result:
     """Return the condition's first true value; fails naming `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not (result := condition()):

@@ -8,12 +8,13 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
 
 from node_service.engine.children.child import Orders, run_child
-from node_service.engine.children.llama_cpp_http import make_app
+from node_service.engine.children.llama_cpp_http import Turn, make_app
 
 _READY_DEADLINE_S = 30.0
 _POOLING_MEAN = 1
@@ -30,9 +31,17 @@ def _serve(orders: Orders) -> dict[str, Any]:
     on_gpu = bool(llama_cpp.llama_supports_gpu_offload())
     if not on_gpu and not orders["allow_cpu"]:
         sys.exit("error: the engine was built without GPU support, and allow_cpu is false")
-    llama = llama_cpp.Llama(**_arguments(orders, on_gpu=on_gpu))
+    turn = Turn()
+
+    class WatchedLlama(llama_cpp.Llama):  # type: ignore[misc]
+        """The library offers no other way to stop a call that does not stream."""
+
+        def generate(self, tokens: Any, *arguments: Any, **options: Any) -> Iterator[int]:
+            yield from turn.watch(tokens, super().generate(tokens, *arguments, **options))
+
+    llama = WatchedLlama(**_arguments(orders, on_gpu=on_gpu))
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(make_app(llama, orders), log_config=None, access_log=False)
+    config = uvicorn.Config(make_app(llama, orders, turn), log_config=None, access_log=False)
     server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listener],), daemon=True).start()
     deadline = time.monotonic() + _READY_DEADLINE_S
