@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.automation.site import Site, until
+from control_api.settings import Settings
+from tests.automation.site import Site, open_site, until
 
 pytestmark = pytest.mark.anyio
 
@@ -227,3 +228,12 @@ async def test_two_jobs_for_different_hosts_run_side_by_side(site: Site) -> None
 
 async def _all_cancelled(states: Any) -> bool:
     return bool(await states() == ["cancelled", "cancelled"])
+
+
+async def test_run_on_postgresql(settings: Settings, postgres_url: str) -> None:
+    async with open_site(settings.model_copy(update={"database_url": postgres_url})) as site:
+        await site.add_host("gpu-01")
+        async with site.working():
+            job = await site.ended(job_id := await site.start("site.yml", "gpu-01"))
+        assert (job["status"], job["events"]["stored"]) == ("successful", job["events"]["expected"])
+        assert "greeting=hello" in await site.output(job_id)
