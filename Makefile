@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test check format lock migration clean
+.PHONY: help demo test bench check format lock migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -18,6 +18,11 @@ test: ## Install what the tests need and run all of them.
 	@tools/env.sh dev
 	@tools/system-packages.sh
 	@tools/test.sh
+
+bench: ## Measure the router beside its peers, on loopback, in ten minutes or so. Last line: one JSON object.
+	@tools/env.sh dev
+	@PYTHON=$(PY) benchmarks/install.sh
+	@ulimit -n 16384; exec $(PY) -m benchmarks
 
 check: ## Lint, types, import contract, playbooks, migrations.
 	@tools/env.sh dev
