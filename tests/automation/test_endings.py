@@ -118,14 +118,9 @@ async def test_guard_and_supervisor_killed_together_leave_nothing_to_the_second_
     assert not before & left_of(sleeping)
 
 
-async def test_supervisor_told_to_end_gives_the_job_back_at_once(site: Site, sleeping: str) -> None:
-    supervisor = (await row(site, sleeping)).supervisor_pid
-    assert supervisor
-    os.kill(supervisor, signal.SIGTERM)
-    await runs_again(site, sleeping)
-
-
-async def test_a_job_lost_twice_is_lost_and_its_host_is_free(site: Site, sleeping: str) -> None:
+async def test_supervisor_told_to_end_gives_the_job_back_at_once_and_the_second_time_it_is_lost(
+    site: Site, sleeping: str
+) -> None:
     for attempt in (1, 2):
         if attempt == 2:
             await runs_again(site, sleeping)

@@ -37,7 +37,11 @@ async def test_job_runs_and_says_what_happened(site: Site, tmp_path: Path) -> No
     assert (changed["host"], changed["role"], changed["task"]) == ("gpu-01", "demo", "Write a file")
     diff = next(event["diff"] for event in events if event["diff"])
     assert "+hello" in diff
-    assert list(site.settings.run_dir.iterdir()) == []
+
+    async def removed() -> bool:
+        return not list(site.settings.run_dir.iterdir())
+
+    await until(removed, "the run directory to be gone")
 
 
 async def test_templates_in_variables_stay_text(site: Site, tmp_path: Path) -> None:
