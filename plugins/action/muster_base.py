@@ -119,8 +119,8 @@ class ActionModule(ActionBase):
     _requires_connection = False
     ApiError = ApiError
 
-    ARGUMENTS: dict[str, dict[str, Any]] = {}  # noqa: RUF012  (a subclass replaces it, nobody writes to it)
-    API_ARGUMENTS: dict[str, dict[str, Any]] = {  # noqa: RUF012
+    ARGUMENTS: dict[str, dict[str, Any]] = {}
+    API_ARGUMENTS: dict[str, dict[str, Any]] = {
         "api_url": {"type": "str"},
         "ca_bundle": {"type": "path"},
     }

@@ -16,7 +16,7 @@ NOT_YET = frozenset({"model_loading", "no_ready_node", "queue_timeout", "queue_f
 class ActionModule(MusterAction):
     """Send one chat completion through the router, pinned to a node, and check who answered."""
 
-    ARGUMENTS = {  # noqa: RUF012
+    ARGUMENTS = {
         "host_id": {"type": "str"},
         "node_id": {"type": "str"},
         "model": {"type": "str"},

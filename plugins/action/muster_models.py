@@ -17,7 +17,7 @@ display = Display()
 class ActionModule(MusterAction):
     """One order for all nodes of a play, followed by one loop on the controller."""
 
-    ARGUMENTS = {  # noqa: RUF012
+    ARGUMENTS = {
         "models": {"type": "list", "elements": "str", "default": []},
         "host_ids": {"type": "list", "elements": "str", "default": []},
         "node_ids": {"type": "list", "elements": "str", "default": []},

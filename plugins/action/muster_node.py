@@ -13,7 +13,7 @@ MusterAction: Any = action_loader.get("muster_base", class_only=True)
 class ActionModule(MusterAction):
     """Ask for a ticket, drain, resume, or wait until a node is ready."""
 
-    ARGUMENTS = {  # noqa: RUF012
+    ARGUMENTS = {
         "state": {"type": "str", "required": True, "choices": ["registered", "drained", "resumed", "ready"]},
         "host_id": {"type": "str"},
         "node_id": {"type": "str"},
@@ -49,25 +49,33 @@ class ActionModule(MusterAction):
         return result | {"ticket": ticket, "_ansible_no_log": True}
 
     def _drained(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-        path = f"/v0/nodes/{node['id']}"
-        if node["state"] == "drained":
-            return {"changed": False, "msg": f"{node['name']} is drained", "node_id": node["id"]}
+        """Add this caller's hold, also to a node that others hold, and wait until nothing is in flight."""
         result = self.would(f"drain {node['name']}", node["state"], "drained") | {"node_id": node["id"]}
+        unchanged = {"changed": False, "msg": f"{node['name']} is drained", "node_id": node["id"]}
         if self._task.check_mode:
-            return result
-        api.post(f"{path}/drain", {"reason": args["reason"], "force": args["force"]})
+            return unchanged if node["state"] == "drained" else result
+        path = f"/v0/nodes/{node['id']}"
+        held = api.post(f"{path}/drain", {"reason": args["reason"], "force": args["force"]})
         # A node that is away serves nobody, so there is nothing to wait for.
         if not self.poll(lambda: api.get(path)["state"] in ("drained", "offline"), args["timeout_s"]):
             raise AnsibleActionFail(f"{node['name']} still has requests in flight after {args['timeout_s']} s")
-        return result
+        return unchanged if _holders(held) == _holders(node) else result
 
     def _resumed(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-        path = f"/v0/nodes/{node['id']}"
+        """Take this caller's hold away; those of others stay."""
         if node["admission"] == "open":
             return {"changed": False, "msg": f"{node['name']} is open", "node_id": node["id"]}
         result = self.would(f"resume {node['name']}", node["admission"], "open") | {"node_id": node["id"]}
-        if not self._task.check_mode:
-            api.post(f"{path}/resume")
+        if self._task.check_mode:
+            return result
+        after = api.post(f"/v0/nodes/{node['id']}/resume")
+        if _holders(after) == _holders(node):
+            held_by = ", ".join(sorted(_holders(after))) or "nobody"
+            return {
+                "changed": False,
+                "msg": f"{node['name']} is {after['admission']}, held by {held_by}",
+                "node_id": node["id"],
+            }
         return result
 
     def _ready(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +95,10 @@ class ActionModule(MusterAction):
         if not _is_ready(node):
             raise AnsibleActionFail(f"the node is not ready: {_describe(node)}")
         return {"changed": False, "msg": _describe(node), "node_id": node["id"], "models": node["models"]}
+
+
+def _holders(node: dict[str, Any]) -> set[str]:
+    return {hold["holder"] for hold in node["holds"]}
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

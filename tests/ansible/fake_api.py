@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 KEY = "an-operate-key"
+CALLER = "api-key:ci"
 MODEL = "smollm2:135m"
 
 
@@ -85,7 +86,7 @@ class FakeApi:
         node = {
             "id": str(uuid.uuid4()), "name": host["name"], "host_id": host["id"], "state": "online", "admission": "open",
             "ready_models": {"loaded": 1, "total": 1}, "applied_revision": 1, "manifest_revision": 1, "degraded": False,
-            "hardware": {"gpus": []}, "models": [model()],
+            "hardware": {"gpus": []}, "models": [model()], "holds": [],
         } | fields  # fmt: skip
         self.nodes[node["id"]] = node
         host["node_id"] = node["id"]
@@ -124,8 +125,8 @@ class FakeApi:
             "POST hosts * enrolment": (201, lambda key, request: self._enrol(key, "force" in request.query)),
             "GET nodes *": (200, lambda key, _: _find(self.nodes, key)),
             "GET nodes * manifest": (200, lambda key, _: self._manifest(key)),
-            "POST nodes * drain": (200, lambda key, _: self._admit(key, "drained")),
-            "POST nodes * resume": (200, lambda key, _: self._admit(key, "open")),
+            "POST nodes * drain": (200, lambda key, request: self._drain(key, request.body["reason"])),
+            "POST nodes * resume": (200, lambda key, _: self._resume(key)),
             "POST models distribute": (202, lambda _, request: self._distribute(request.body)),
             "GET tasks": (200, lambda _, request: self._tasks(request.query["ids"][0].split(","))),
             "POST auth inference-token": (201, lambda _, __: {"token": "t", "expires_at": "", "router_url": self.url}),
@@ -152,10 +153,20 @@ class FakeApi:
         models = [{"id": held["id"], "artifacts": artifacts} for held in _find(self.nodes, node_id)["models"]]
         return {"revision": 1, "models": models, "remove": []}
 
-    def _admit(self, node_id: str, admission: str) -> dict[str, Any]:
+    def _drain(self, node_id: str, reason: str) -> dict[str, Any]:
         node = _find(self.nodes, node_id)
-        node["admission"] = admission
-        node["state"] = "online" if admission == "open" else "draining" if self.in_flight else "drained"
+        others = [hold for hold in node["holds"] if hold["holder"] != CALLER]
+        node["holds"] = [*others, {"holder": CALLER, "reason": reason}]
+        return self._admit(node)
+
+    def _resume(self, node_id: str) -> dict[str, Any]:
+        node = _find(self.nodes, node_id)
+        node["holds"] = [hold for hold in node["holds"] if hold["holder"] != CALLER]
+        return self._admit(node)
+
+    def _admit(self, node: dict[str, Any]) -> dict[str, Any]:
+        node["admission"] = "drained" if node["holds"] else "open"
+        node["state"] = "online" if not node["holds"] else "draining" if self.in_flight else "drained"
         return node
 
     def _distribute(self, order: dict[str, Any]) -> dict[str, Any]:

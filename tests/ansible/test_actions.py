@@ -86,6 +86,19 @@ class TestDrain:
         assert drained["diff"] == {"before": "online\n", "after": "drained\n"}
         assert node["admission"] == "open"
 
+    def test_the_hold_of_an_operator_stays(self, api: FakeApi, ansible: Ansible) -> None:
+        host = api.add_host("gpu-01")
+        operators = {"holder": "user:ops", "reason": "smells of smoke"}
+        node = api.add_node(host, state="drained", admission="drained", holds=[operators])
+
+        _, (drained, resumed, again) = ansible.tasks(
+            node_task("drained", host), node_task("resumed", host), node_task("resumed", host)
+        )
+
+        assert [one["changed"] for one in (drained, resumed, again)] == [True, True, False]
+        assert again["msg"] == "gpu-01 is drained, held by user:ops"
+        assert (node["holds"], node["admission"]) == ([operators], "drained")
+
     def test_check_mode_says_what_it_would_do(self, api: FakeApi, ansible: Ansible) -> None:
         host = api.add_host("gpu-01")
         node = api.add_node(host)

@@ -15,6 +15,7 @@ import httpx2
 from control_api.catalogue.supported import SupportedModels
 from control_api.firststart import LOCAL_KEY_FILE
 from control_api.settings import Settings
+from control_api.up.process import die_with_parent
 from control_api.wheelhouse import build_wheelhouse
 from demo.hub import fill
 from demo.processes import free_port
@@ -152,7 +153,9 @@ def answers(url: str) -> bool:
 def process(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the length of the block; it must end when it is told to."""
     with log_file.open("wb") as log:
-        running = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        running = subprocess.Popen(
+            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+        )
         try:
             yield running
         finally:

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900)]
 NAMES = ("deb12", "deb13")
 VARIABLES = ["--var", "gpu_host_require_gpu=false", "--var", "node_service_allow_cpu=true"]
 ENGINE = ["--var", "node_service_engine_threads=1"]
+LOGIN = ["--user", "ops", "--credential", "lab"]
 EMBEDDING = "embed:tiny"
 
 

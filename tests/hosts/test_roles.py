@@ -17,6 +17,7 @@ from tests.hosts.lab import Host, LabError
 pytestmark = pytest.mark.xdist_group("lab-roles")
 
 SITE = "playbooks/site.yml"
+DEPLOY = "playbooks/deploy_node.yml"
 SECRET = "hf_not-to-be-seen"
 
 
@@ -123,7 +124,7 @@ def test_secrets_are_private_and_the_ticket_is_gone(provisioned: Fleet) -> None:
 
 
 def test_no_secret_is_in_the_output(provisioned: Fleet) -> None:
-    run = provisioned.play("playbooks/deploy_node.yml", "-vvv", "--diff", "--check", node_service_hub_token="another-one")
+    run = provisioned.play(DEPLOY, "-vvv", "--diff", "--check", node_service_hub_token="another-one")
 
     keys = [
         json.loads(text)["inference_key"] for text in provisioned.on_each("cat", "/var/lib/muster-node/state/identity.json")
@@ -135,7 +136,7 @@ def test_no_secret_is_in_the_output(provisioned: Fleet) -> None:
 def test_a_broken_configuration_is_refused_before_the_switch(provisioned: Fleet) -> None:
     before = provisioned.release()
 
-    run = provisioned.play("playbooks/deploy_node.yml", node_service_base_url="nonsense", node_service_hub_token=SECRET)
+    run = provisioned.play(DEPLOY, node_service_base_url="nonsense", node_service_hub_token=SECRET)
 
     assert run.rc != 0
     assert "base_url: must be an http" in run.output
@@ -146,7 +147,7 @@ def test_a_changed_option_is_switched_one_node_after_the_other(provisioned: Flee
     before = provisioned.release()
     asked = len(provisioned.api.requests)
 
-    run = provisioned.play("playbooks/deploy_node.yml", node_service_context=8192, node_service_hub_token=SECRET)
+    run = provisioned.play(DEPLOY, node_service_context=8192, node_service_hub_token=SECRET)
 
     assert run.rc == 0, run.output
     assert all(new != old for new, old in zip(provisioned.release(), before, strict=True))
@@ -160,7 +161,7 @@ def test_a_node_that_does_not_start_shows_its_journal_and_stops_the_play(provisi
     before = provisioned.release()
 
     run = provisioned.play(
-        "playbooks/deploy_node.yml",
+        DEPLOY,
         node_service_proxy_env={"STANDIN_CRASH": "1"},
         node_service_start_timeout_s=3,
         node_service_hub_token=SECRET,
@@ -171,19 +172,25 @@ def test_a_node_that_does_not_start_shows_its_journal_and_stops_the_play(provisi
     assert sum(new != old for new, old in zip(provisioned.release(), before, strict=True)) == 1
 
 
-def test_what_was_changed_by_hand_is_put_right(provisioned: Fleet) -> None:
-    assert provisioned.play(SITE, node_service_hub_token=SECRET).rc == 0
-    provisioned.hosts[0].run("sh", "-c", "echo '# by hand' >> /etc/systemd/system/muster-node.service")
-    provisioned.hosts[1].run(
-        "sh", "-c", "echo 'x = 1' >> $(ls /opt/muster-node/current/venv/lib/python3*/site-packages/muster_node.py)"
-    )
-
-    run = provisioned.play(SITE, node_service_hub_token=SECRET)
+def test_the_next_run_recovers_from_a_failed_switch(provisioned: Fleet) -> None:
+    run = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
 
     assert run.rc == 0, run.output
-    assert fails(lambda: provisioned.hosts[0].run("grep", "by hand", "/etc/systemd/system/muster-node.service"))
+    assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
+    assert {node["admission"] for node in provisioned.api.nodes.values()} == {"open"}
+
+
+def test_what_was_changed_by_hand_is_put_right(provisioned: Fleet) -> None:
+    unit, package = "/etc/systemd/system/muster-node.service", "/opt/muster-node/current/venv/lib/python3*/site-packages"
+    provisioned.hosts[0].run("sh", "-c", f"echo '# by hand' >> {unit}")
+    provisioned.hosts[1].run("sh", "-c", f"echo '# by hand' >> $(echo {package}/muster_node.py)")
+
+    run = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
+
+    assert run.rc == 0, run.output
     assert all(count > 0 for name, count in run.changed().items() if name != "localhost")
-    assert set(provisioned.play(SITE, node_service_hub_token=SECRET).changed().values()) == {0}
+    assert fails(lambda: provisioned.hosts[0].run("grep", "by hand", unit))
+    assert fails(lambda: provisioned.hosts[1].run("sh", "-c", f"grep 'by hand' {package}/muster_node.py"))
 
 
 def test_the_node_is_active_after_a_reboot(provisioned: Fleet, tmp_path: Path) -> None:
