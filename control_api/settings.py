@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, field_validator
+from pydantic import AliasChoices, Field, HttpUrl, SecretStr, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 GIB = 1 << 30
@@ -24,7 +24,9 @@ def _default_cache_dir() -> Path:
 class Settings(BaseSettings):
     """Settings of every process of the control plane. Durations in seconds, sizes in bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="MUSTER_", frozen=True, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MUSTER_", frozen=True, extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
 
     state_dir: Path = Field(default_factory=_default_state_dir, description="Databases, keys, run directories and services.")
     cache_dir: Path = Field(default_factory=_default_cache_dir, description="What can be made again: the wheelhouse.")
@@ -47,8 +49,16 @@ class Settings(BaseSettings):
     bootstrap_api_key: SecretStr | None = Field(default=None, description="An admin key that exists from the first start.")
     dashboard_secure_cookies: bool = Field(default=False, description="Set the Secure flag; true behind TLS.")
 
-    hub_endpoint: str = Field(default="https://huggingface.co", description="Model hub; HF_ENDPOINT is read too.")
-    hub_token: SecretStr | None = Field(default=None, description="Token for gated repositories; HF_TOKEN is read too.")
+    hub_endpoint: str = Field(
+        default="https://huggingface.co",
+        validation_alias=AliasChoices("MUSTER_HUB_ENDPOINT", "HF_ENDPOINT"),
+        description="Model hub; HF_ENDPOINT is read too.",
+    )
+    hub_token: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("MUSTER_HUB_TOKEN", "HF_TOKEN"),
+        description="Token for gated repositories; HF_TOKEN is read too.",
+    )
     hub_timeout_s: float = 5.0
 
     heartbeat_interval_s: int = 5

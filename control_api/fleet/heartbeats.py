@@ -86,7 +86,7 @@ class HeartbeatService:
     async def _apply(self, session: AsyncSession, node: Node, beat: Heartbeat, at: datetime) -> None:
         if _is_old(node, beat):
             return
-        before = node.state
+        before, applied_before = node.state, node.applied_revision
         if beat.instance_id != node.instance_id:
             node.previous_instance_id, node.instance_id, node.was_online = node.instance_id, beat.instance_id, False
         node.heartbeat_seq, node.last_heartbeat_at = beat.seq, max(at, node.last_heartbeat_at)
@@ -98,7 +98,7 @@ class HeartbeatService:
         session.add(node)
         if beat.fetches:
             await self._hooks.renew_fetches(session, node.id, list(beat.fetches))
-        if told or routing:
+        if told or routing or node.applied_revision != applied_before:
             await self._hooks.heartbeat_applied(session, node, beat)
         if node.state is NodeState.ONLINE and before is not NodeState.ONLINE:
             await self._hooks.node_came_online(session, node)

@@ -30,6 +30,4 @@ class TelemetryTable(SQLModel, registry=registry(metadata=sa.MetaData(naming_con
 
 def enum_type(values: type[StrEnum]) -> Any:
     """Return a column type that stores the enum's values as text, checked in Python on the way in and out."""
-    return sa.Enum(
-        values, native_enum=False, length=32, values_callable=lambda e: [m.value for m in e]
-    )
+    return sa.Enum(values, native_enum=False, length=32, values_callable=lambda e: [m.value for m in e])

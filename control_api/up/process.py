@@ -73,7 +73,7 @@ class KeptProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         log.info("process.started", name=self.command.name, pid=self._process.pid)
         return await self._process.wait()
@@ -94,5 +94,6 @@ class KeptProcess:
         await process.wait()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent dies; for ``preexec_fn``."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

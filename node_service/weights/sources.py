@@ -60,7 +60,7 @@ class SourceResolver:
     ) -> None:
         self._api_url = api_url
         self._identities = identities
-        self._hub = hub_endpoint or constants.ENDPOINT
+        self._own_hub = hub_endpoint
         self._hub_token_file = hub_token_file
 
     async def locate(self, source: Source, artifact: Artifact) -> Location:
@@ -84,15 +84,17 @@ class SourceResolver:
         return Location(label, url, _bearer(self._identities.current.token or ""))
 
     async def _hub_file(self, source: HubSource, artifact: Artifact, label: str) -> Location:
-        token = self._hub_token()
+        hub = self._own_hub or source.endpoint or constants.ENDPOINT
+        # The token is for the hub that this host was configured with, not for one that somebody else names.
+        token = self._hub_token() if hub in (self._own_hub, constants.ENDPOINT) else None
         try:
-            url = hf_hub_url(source.repo, source.path, revision=source.revision, endpoint=self._hub)
+            url = hf_hub_url(source.repo, source.path, revision=source.revision, endpoint=hub)
             found = await asyncio.to_thread(
                 get_hf_file_metadata,
                 url,
                 token=token or False,
                 timeout=_HUB_TIMEOUT_S,
-                endpoint=self._hub,
+                endpoint=hub,
             )
         except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
             raise _hub_error(label, error, has_token=token is not None) from error

@@ -26,9 +26,9 @@ SHOTS = {
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 
 
-def log_in(page: Page, url: str) -> None:
+def log_in(page: Page, url: str, name: str = "alice") -> None:
     page.goto(f"{url}/login")
-    page.get_by_label("User name").fill("alice")
+    page.get_by_label("User name").fill(name)
     page.get_by_label("Password").fill(fake_api.PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("heading", name="Overview").wait_for()

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from node_service.weights.store import safe_name
+from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, artifact, model
 from tests.node_service.process import NodeProcess
 from tests.node_service.waiting import until
@@ -191,3 +192,21 @@ def test_split_model_is_one_model(node: NodeProcess, control: ControlPlane, tiny
 def test_keys_of_others_do_not_open_anything(node: NodeProcess) -> None:
     with httpx2.Client(base_url=node.url) as http:
         assert http.get("/v0/artifacts/" + "0" * 64).status_code == 401
+
+
+def test_a_node_without_a_hub_of_its_own_uses_the_control_planes_and_keeps_its_token(
+    make_node: Callable[..., NodeProcess], control: ControlPlane, hub: Hub, spec: Spec, tmp_path: Path
+) -> None:
+    token = tmp_path / "hub-token"
+    token.write_text("hf_secret")
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.sources = {
+        digest: [{**source, "endpoint": hub.url} for source in sources] for digest, sources in control.sources.items()
+    }
+    control.assign(wanted)
+
+    make_node(hub_endpoint=None, hub_token_file=str(token))
+
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    assert hub.served
+    assert not any(request.authorized for request in hub.served)
