@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test bench check format lock migration clean
+.PHONY: help demo test bench check format lock reference migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ format: ## Format the code.
 lock: ## Resolve all dependencies again. Writes no index address.
 	@tools/env.sh dev
 	@tools/lock.sh
+
+reference: ## Write the reference pages that come from the code.
+	@tools/env.sh dev
+	$(PY) tools/write_reference.py
 
 migration: ## Write a migration: make migration STORE=control M="add a column".
 	@tools/env.sh dev

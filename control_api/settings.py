@@ -37,14 +37,14 @@ class Settings(BaseSettings):
     routing_key: SecretStr | None = Field(default=None, description="Encrypts what routers must read: inference keys of nodes.")
     credentials_key: SecretStr | None = Field(default=None, description="Encrypts SSH keys and become passwords.")
 
-    api_host: str = "127.0.0.1"
-    api_port: int = 8080
+    api_host: str = Field(default="127.0.0.1", description="Where the control API listens.")
+    api_port: int = Field(default=8080, description="Its port.")
     api_url: str = Field(default="", description="How nodes reach the control API; default http://<api_host>:<api_port>.")
-    router_host: str = "127.0.0.1"
-    router_port: int = 8000
+    router_host: str = Field(default="127.0.0.1", description="Where the router listens.")
+    router_port: int = Field(default=8000, description="Its port.")
     router_url: str = Field(default="", description="How clients reach the router; default http://<router_host>:<router_port>.")
-    dashboard_host: str = "127.0.0.1"
-    dashboard_port: int = 8081
+    dashboard_host: str = Field(default="127.0.0.1", description="Where the dashboard listens.")
+    dashboard_port: int = Field(default=8081, description="Its port.")
     dashboard_url: str = Field(default="", description="How browsers reach the dashboard.")
     bootstrap_api_key: SecretStr | None = Field(default=None, description="An admin key that exists from the first start.")
     dashboard_secure_cookies: bool = Field(default=False, description="Set the Secure flag; true behind TLS.")
@@ -59,37 +59,38 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUSTER_HUB_TOKEN", "HF_TOKEN"),
         description="Token for gated repositories; HF_TOKEN is read too.",
     )
-    hub_timeout_s: float = 5.0
+    hub_timeout_s: float = Field(default=5.0, description="For one answer of the hub about a model.")
 
-    heartbeat_interval_s: int = 5
-    offline_after_s: int = 30
-    listening_gap_s: int = 15
-    ticket_ttl_s: int = 900
-    auto_distribution: Literal["registered", "best-fit", "all", "off"] = "registered"
-    max_concurrent_downloads: int = 10
-    disk_reserve_bytes: int = GIB
+    heartbeat_interval_s: int = Field(default=5, description="How often nodes report.")
+    offline_after_s: int = Field(default=30, description="Silence after which a node is offline.")
+    listening_gap_s: int = Field(default=15, description="A gap of listening after which silence is counted anew.")
+    ticket_ttl_s: int = Field(default=900, description="How long an enrolment ticket is valid.")
+    auto_distribution: Literal["registered", "best-fit", "all", "off"] = Field(
+        default="registered", description="Which models go to which nodes by themselves."
+    )
+    max_concurrent_downloads: int = Field(default=10, description="Downloads at once across the fleet.")
+    disk_reserve_bytes: int = Field(default=GIB, description="Disk of nodes that placement leaves free.")
     node_networks: list[str] = Field(
         default_factory=list, description="Networks that nodes may live in beside their host's address."
     )
 
     run_dir: Path | None = Field(default=None, description="Job run directories; default: a directory on tmpfs.")
-    job_timeout_s: int = 7200
-    job_cancel_grace_s: float = 10.0
-    lease_renew_s: float = 10.0
-    lease_term_s: float = 30.0
-    lease_kill_s: float = 45.0
-    lease_reusable_s: float = 75.0
-    keep_events_days: int = 30
+    job_timeout_s: int = Field(default=7200, description="How long a job may run unless it says otherwise.")
+    job_cancel_grace_s: float = Field(default=10.0, description="Between asking a run to end and killing it.")
+    lease_renew_s: float = Field(default=10.0, description="How often a supervisor renews its lease.")
+    lease_term_s: float = Field(default=30.0, description="Without renewal for so long it ends its run.")
+    lease_kill_s: float = Field(default=45.0, description="And after so long it kills it.")
+    lease_reusable_s: float = Field(default=75.0, description="When the locks of a lost run may be taken.")
 
-    router_body_limit_bytes: int = 100_000_000
-    router_queue_size: int = 256
-    router_queue_deadline_s: float = 30.0
-    router_connect_timeout_s: float = 2.0
-    router_first_byte_timeout_s: float = 300.0
-    router_poll_interval_s: float = 0.4
+    router_body_limit_bytes: int = Field(default=100_000_000, description="Largest request.")
+    router_queue_size: int = Field(default=256, description="Callers that may wait for a free slot, per model.")
+    router_queue_deadline_s: float = Field(default=30.0, description="How long one of them may wait.")
+    router_connect_timeout_s: float = Field(default=2.0, description="For a connection to a node.")
+    router_first_byte_timeout_s: float = Field(default=300.0, description="Longest silence of a node.")
+    router_poll_interval_s: float = Field(default=0.4, description="Between two looks at the route table's revision.")
 
-    log_format: Literal["json", "console"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = Field(default="console", description="Lines of JSON, or for people.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 
     @field_validator("state_dir", "cache_dir", "project_dir", "site_dir", "run_dir")
     @classmethod

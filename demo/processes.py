@@ -9,7 +9,7 @@ from pathlib import Path
 from control_api.kit.tasks import owned_task
 from control_api.up.process import Command, KeptProcess
 
-STOP_TIMEOUT_S = 45.0
+STOP_TIMEOUT_S = 90.0
 
 
 def free_port(wanted: int, taken: Sequence[int] = ()) -> int:

@@ -18,7 +18,8 @@ from control_api.up.process import Command, KeptProcess
 from control_api.up.services import Services
 
 READY_TIMEOUT_S = 60.0
-ROLES = ("api", "router", "dashboard")
+# The API ends the runs of its worker first, the router finishes answers.
+STOP_TIMEOUT_S = {"api": 60.0, "router": 35.0, "dashboard": 10.0}
 
 Say = Callable[[str], None]
 
@@ -40,7 +41,7 @@ async def supervise(settings: Settings, say: Say, *, local_node: bool) -> None:
             stopping = asyncio.Event()
             for number in (signal.SIGINT, signal.SIGTERM):
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-            for role in ROLES:
+            for role in STOP_TIMEOUT_S:
                 process = KeptProcess(_command(settings, role, local_node=local_node))
                 await stack.enter_async_context(owned_task(process.run(), name=role))
             services = Services(settings.state_dir / "services", settings.state_dir / "logs")
@@ -58,6 +59,7 @@ def _command(settings: Settings, role: str, *, local_node: bool) -> Command:
         environment=os.environ | {"MUSTER_STATE_DIR": str(settings.state_dir), "PYTHONUNBUFFERED": "1"},
         working_dir=Path("/"),
         log_file=settings.state_dir / "logs" / f"{role}.log",
+        stop_timeout_s=STOP_TIMEOUT_S[role],
     )
 
 

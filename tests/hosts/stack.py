@@ -160,4 +160,4 @@ def process(command: list[str], environment: dict[str, str], log_file: Path) -> 
             yield running
         finally:
             running.terminate()
-            running.wait(60)
+            running.wait(120)

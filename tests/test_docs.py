@@ -1,0 +1,44 @@
+"""The docs are part of the product: what they list is what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from control_api.cli import app
+from control_api.settings import Settings
+
+PROJECT = Path(__file__).parents[1]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (PROJECT / "docs/reference/settings.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"| `MUSTER_{name.upper()}` |" in text, name
+        assert field.description, f"{name} has no description"
+        assert field.description in text, f"docs/reference/settings.md is out of date for {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_commands_in_the_docs_exist(page: Path) -> None:
+    for command in set(re.findall(r"^(?:\.venv/bin/)?muster ((?:[a-z-]+ ?){1,2})", page.read_text(), re.MULTILINE)):
+        words = command.split()
+        result = CliRunner().invoke(app, [*words, "--help"])
+        if result.exit_code != 0:
+            result = CliRunner().invoke(app, [words[0], "--help"])
+        assert result.exit_code == 0, f"{page.name}: muster {command}"
+
+
+def test_every_decision_has_the_same_headings() -> None:
+    for record in (PROJECT / "docs/decisions").glob("*.md"):
+        headings = re.findall(r"^## (.+)$", record.read_text(), re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences", "Alternatives", "References"], record.name
