@@ -63,13 +63,15 @@ class NodeService:
         self._state = "starting"
         self._tasks: list[asyncio.Task[None]] = []
         records: dict[str, ModelRecord] = {}
+        departing: dict[str, ModelRecord] = {}
         self._installer = self._make_installer()
-        self._provisioner = self._make_provisioner(records)
+        self._provisioner = self._make_provisioner(records, departing)
         self.models = ModelManager(
             state=state,
             store=self._store,
             identities=self.identities,
             records=records,
+            departing=departing,
             provisioner=self._provisioner,
             changed=self._changed,
         )
@@ -192,12 +194,13 @@ class NodeService:
             reserve_bytes=self._settings.disk_reserve_bytes,
         )
 
-    def _make_provisioner(self, records: dict[str, ModelRecord]) -> Provisioner:
+    def _make_provisioner(self, records: dict[str, ModelRecord], departing: dict[str, ModelRecord]) -> Provisioner:
         return Provisioner(
             store=self._store,
             installer=self._installer,
             engines=EngineCatalogue(self._settings),
             records=records,
+            departing=departing,
             obstacle=self._obstacle,
             changed=self._changed,
             drain_deadline_s=self._settings.drain_deadline_s,

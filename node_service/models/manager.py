@@ -38,6 +38,7 @@ class ModelManager:
         store: Store,
         identities: IdentityStore,
         records: dict[str, ModelRecord],
+        departing: dict[str, ModelRecord],
         provisioner: Provisioner,
         changed: Callable[[], None],
     ) -> None:
@@ -47,7 +48,7 @@ class ModelManager:
         self._changed = changed
         self._records = records
         self._provisioner = provisioner
-        self._departing: dict[str, ModelRecord] = {}
+        self._departing = departing
         self._departures: set[asyncio.Task[None]] = set()
         self._orphans: list[InstalledArtifact] = []
         self.applied_revision: int | None = None
@@ -159,7 +160,8 @@ class ModelManager:
     async def _depart(self, record: ModelRecord, digests: set[str]) -> None:
         """Let a model's requests end, stop its engine, and delete what was ordered."""
         await self._provisioner.release(record)
-        for digest in digests:
+        # What was ordered again meanwhile stays.
+        for digest in digests - self._kept():
             await asyncio.to_thread(self._store.remove, digest)
         if self._departing.get(record.spec.id) is record:
             del self._departing[record.spec.id]
@@ -169,6 +171,8 @@ class ModelManager:
 
     async def _find_orphans(self) -> None:
         installed = await asyncio.to_thread(self._store.installed)
-        kept = {a.sha256 for record in self.records for a in record.spec.artifacts}
         leaving = {a.sha256 for record in self._departing.values() for a in record.spec.artifacts}
-        self._orphans = [a for a in installed if a.sha256 not in kept | leaving]
+        self._orphans = [a for a in installed if a.sha256 not in self._kept() | leaving]
+
+    def _kept(self) -> set[str]:
+        return {a.sha256 for record in self.records for a in record.spec.artifacts}

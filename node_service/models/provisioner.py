@@ -30,6 +30,7 @@ class Provisioner:
 
     Parameters:
         records: the wanted models by id, kept by the manager.
+        departing: those whose engines are still ending; a successor waits for them.
         obstacle: says why no engine may be started now, or None.
         changed: called when a model's state changed.
         drain_deadline_s: how long a stopping engine's requests are waited for.
@@ -42,6 +43,7 @@ class Provisioner:
         installer: Installer,
         engines: EngineCatalogue,
         records: dict[str, ModelRecord],
+        departing: dict[str, ModelRecord],
         obstacle: Callable[[], str | None],
         changed: Callable[[], None],
         drain_deadline_s: float,
@@ -50,6 +52,7 @@ class Provisioner:
         self._installer = installer
         self._engines = engines
         self._records = records
+        self._departing = departing
         self._obstacle = obstacle
         self._changed = changed
         self._drain_deadline_s = drain_deadline_s
@@ -99,17 +102,22 @@ class Provisioner:
             self._job.cancel()
             await asyncio.gather(self._job, return_exceptions=True)
 
+    def _waiting(self) -> list[ModelRecord]:
+        records = self._records.values()
+        return [r for r in records if r.due and not r.leaving and r.spec.id not in self._departing]
+
     def _next(self) -> ModelRecord | None:
         now = time.monotonic()
-        due = [r for r in self._records.values() if r.due and not r.leaving and r.retry_at <= now]
+        due = [record for record in self._waiting() if record.retry_at <= now]
         here = (r for r in due if all(self._store.holds(a) for a in r.spec.artifacts))
         return next(here, due[0] if due else None)
 
     def _pause_s(self) -> float | None:
-        waiting = [r.retry_at for r in self._records.values() if r.due and not r.leaving]
-        return max(0.0, min(waiting) - time.monotonic()) if waiting else None
+        times = [record.retry_at for record in self._waiting()]
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     async def _work(self, record: ModelRecord) -> None:
+        record.due = False  # a new order may set it again while this one is worked on
         try:
             if record.recheck and await self._still_good(record):
                 return
@@ -132,12 +140,15 @@ class Provisioner:
         if not (intact and record.ready):
             await self.stop_engine(record)
             return False
-        record.generation, record.due = record.spec.generation, False
+        record.generation = record.spec.generation
         self._changed()
         return True
 
     async def _fetch(self, record: ModelRecord) -> Path:
-        record.generation = record.spec.generation
+        if record.generation != record.spec.generation:
+            # Together, because a report of the new generation must not carry the old one's end.
+            record.generation = record.spec.generation
+            self._stage(record, ModelState.QUEUED, None)
 
         def phase(state: ModelState) -> None:
             self._stage(record, state, record.stage_error)
@@ -153,7 +164,7 @@ class Provisioner:
         if record.spec.resident and obstacle is not None:
             self._retry(record, obstacle)
             return
-        record.due, record.attempts = False, 0
+        record.attempts = 0
         if not record.spec.resident:
             return
         engine = EngineSupervisor(record.spec, path, self._engines, self._changed, RestartPolicy())
@@ -162,6 +173,7 @@ class Provisioner:
         self._changed()
 
     def _retry(self, record: ModelRecord, error: str) -> None:
+        record.due = True
         record.attempts += 1
         backoff_s = min(_FIRST_RETRY_S * 2 ** (record.attempts - 1), _MAX_RETRY_S)
         record.retry_at = time.monotonic() + backoff_s * random.uniform(0.8, 1.0)
@@ -170,7 +182,6 @@ class Provisioner:
         self._stage(record, ModelState.INSTALLED if installed else ModelState.QUEUED, error)
 
     def _fail(self, record: ModelRecord, error: str) -> None:
-        record.due = False
         log.error("model failed", model=record.spec.id, error=error)
         self._stage(record, ModelState.FAILED, error)
 

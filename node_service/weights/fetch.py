@@ -84,7 +84,10 @@ class Fetcher:
                 url = url.join(response.headers.get("location", ""))
             finally:
                 await response.aclose()
-            connection = await pin(url, location.url)
+            try:
+                connection = await pin(url, location.url)
+            except (SourceInterrupted, SourceRefused) as error:
+                raise type(error)(f"{location.label}: {error}") from error
         raise SourceRefused(f"{location.label}: more than {location.max_redirects} redirects")
 
     async def _position(self, location: Location, response: httpx2.Response, size: int, part: PartFile) -> None:
