@@ -139,7 +139,8 @@ async def provision(client: Client, hosts: list[str], place: Site, ports: Ports,
     """Run ``site.yml`` on the hosts and follow it to its end."""
     extra_vars = {"node_service_hub_endpoint": hub_url, "node_service_engine_threads": 1 if place.hosts else 2}
     if place.is_local:
-        extra_vars["node_service_port"] = ports.node
+        # It is the only node, so after an update of Muster it is switched although nobody else answers meanwhile.
+        extra_vars |= {"node_service_port": ports.node, "node_service_drain_force": True}
     job = await client.jobs.create(JobCreate(playbook="site.yml", hosts=hosts, extra_vars=extra_vars))
     tail: list[str] = []
     async with aclosing(client.jobs.follow(job.id)) as events:

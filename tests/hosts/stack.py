@@ -1,10 +1,10 @@
 """Everything as a user runs it: ``muster up`` as a process, a local hub, the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,25 +15,14 @@ import httpx2
 from control_api.catalogue.supported import SupportedModels
 from control_api.firststart import LOCAL_KEY_FILE
 from control_api.settings import Settings
-from control_api.up.process import die_with_parent
 from control_api.wheelhouse import build_wheelhouse
 from demo.hub import fill
 from demo.processes import free_port
+from tests.processes import PROJECT, answers, pids_of, process, wait_for
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
 MODEL = "smollm2:135m"
-PROJECT = Path(__file__).parents[2]
 START_S = 90.0
-
-
-def wait_for[Value](look: Callable[[], Value], *, what: str, timeout_s: float) -> Value:
-    """Look again and again until there is something true; fail naming what was waited for."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        if value := look():
-            return value
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
-        time.sleep(0.2)
 
 
 @dataclass(frozen=True)
@@ -75,19 +64,7 @@ class Stack:
 
     def pids(self, role: str) -> list[int]:
         """Return the processes of a role, e.g. ``serve api``, that this stack runs."""
-        wanted = f"control_api.cli serve {role}"
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and self._is_mine(entry, wanted):
-                found.append(int(entry.name))
-        return found
-
-    def _is_mine(self, entry: Path, wanted: str) -> bool:
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            return wanted in command and f"MUSTER_STATE_DIR={self.state_dir}\0".encode() in (entry / "environ").read_bytes()
-        except OSError:
-            return False
+        return pids_of(self.state_dir, f"control_api.cli serve {role}")
 
 
 def fill_hub(root: Path, cache_dir: Path) -> None:
@@ -97,7 +74,7 @@ def fill_hub(root: Path, cache_dir: Path) -> None:
     fill(cache_dir / "demo" / "hub", model)
     target = root / model.repo / model.recommended_filename
     target.parent.mkdir(parents=True)
-    target.symlink_to(cache_dir / "demo" / "hub" / model.repo / model.recommended_filename)
+    shutil.copy(cache_dir / "demo" / "hub" / model.repo / model.recommended_filename, target)
     tiny = root / "acme" / "tiny-embed"
     tiny.mkdir(parents=True)
     write_tiny_gguf(tiny / "tiny.gguf", TinyModel(pooling=True))
@@ -139,25 +116,3 @@ def running_stack(folder: Path, address: str, **variables: str) -> Iterator[Stac
 def _key(state_dir: Path) -> str:
     path = state_dir / LOCAL_KEY_FILE
     return path.read_text().strip() if path.exists() else ""
-
-
-def answers(url: str) -> bool:
-    """Tell whether a URL answers 200."""
-    try:
-        return httpx2.get(url, timeout=2).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
-@contextmanager
-def process(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process for the length of the block; it must end when it is told to."""
-    with log_file.open("wb") as log:
-        running = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
-        )
-        try:
-            yield running
-        finally:
-            running.terminate()
-            running.wait(120)

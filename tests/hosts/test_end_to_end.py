@@ -6,17 +6,16 @@ The tests are steps of one story and run in this order, on a Debian 12 and a Deb
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 
-import httpx2
 import openai
 import pytest
 
 from tests.hosts.conftest import LabHosts
 from tests.hosts.lab import Host
-from tests.hosts.stack import MODEL, PROJECT, Stack, answers, running_stack, wait_for
+from tests.hosts.stack import MODEL, Stack, running_stack
+from tests.processes import answers, wait_for
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(900)]
 
@@ -269,12 +268,3 @@ def test_deleting_a_model_removes_its_file_from_the_hosts(stack: Stack, machines
     stack.muster("models", "delete", EMBEDDING, "--yes")
     wait_for(lambda: not any("tiny.gguf" in files(m) for m in machines.values()), what="the files to be gone", timeout_s=60)
     assert all("SmolLM2" in files(machine) for machine in machines.values())
-
-
-def test_muster_up_leaves_no_process_behind(stack: Stack) -> None:
-    """Run last: a second ``up`` on the same state is refused while the first lives."""
-    refused = stack.muster("up", check=False, timeout_s=60)
-    assert refused.returncode == 1
-    assert "Another `muster up` runs" in refused.stderr
-    assert subprocess.run(["test", "-d", str(PROJECT)], check=False).returncode == 0
-    assert isinstance(httpx2.get(f"{stack.router_url}/healthz").json(), dict)

@@ -1,0 +1,103 @@
+"""The command line: what a newcomer and a script see."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from control_api.cli import app
+from tests.processes import PROJECT
+from tests.running import Api
+
+pytestmark = pytest.mark.anyio
+
+COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "wheelhouse", "serve"]
+
+
+def run(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``muster`` against an API."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "MUSTER_API_URL": api.url,
+        "MUSTER_API_KEY": api.key,
+        "COLUMNS": "200",
+        "HOME": "/nonexistent",
+    }
+    command = [sys.executable, "-m", "control_api.cli", *arguments]
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+async def muster(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``muster`` without stopping the API's loop, which is this one."""
+    return await asyncio.to_thread(run, api, *arguments)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) > 5
+
+
+async def test_hosts_from_nothing_to_a_list(api: Api) -> None:
+    empty = await muster(api, "hosts", "list")
+    assert "muster hosts add" in empty.stdout
+    added = await muster(
+        api, "hosts", "add", "gpu-01", "10.0.0.1", "--tag", "site:tokyo", "--var", "gpu_host_require_gpu=false"
+    )
+    assert added.returncode == 0, added.stderr
+    assert "muster jobs run site.yml gpu-01" in added.stdout
+    listed = json.loads((await muster(api, "hosts", "list", "--json")).stdout)
+    assert listed[0]["variables"] == {"gpu_host_require_gpu": False}
+    assert "10.0.0.1:22" in (await muster(api, "hosts", "list")).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["hosts", "add", "{{ 1+1 }}", "10.0.0.1"], "name"),
+        (["hosts", "add", "a", "10.0.0.1; id"], "address"),
+        (["hosts", "add", "a", "10.0.0.1", "--var", "nonsense"], "NAME=VALUE"),
+        (["jobs", "run", "nope.yml", "a"], "site.yml"),
+        (["jobs", "show", "nope"], "nope"),
+        (["nodes", "drain", "nope"], "nope"),
+        (["models", "register", "nope:1b"], "nope:1b"),
+    ],
+)
+async def test_bad_input_is_named_and_the_exit_code_says_so(api: Api, arguments: list[str], said: str) -> None:
+    done = await muster(api, *arguments)
+    assert done.returncode in (1, 2)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_key_is_made_and_works(api: Api) -> None:
+    made = await muster(api, "keys", "create", "app", "--scope", "read")
+    assert (await api.http.get("/v0/hosts", headers={"authorization": f"Bearer {made.stdout.strip()}"})).status_code == 200
+    assert made.stdout.strip() not in (await muster(api, "keys", "list")).stdout
+
+
+async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:
+    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent", "MUSTER_API_URL": "http://127.0.0.1:1", "MUSTER_API_KEY": "mk_x"}
+    command = [sys.executable, "-m", "control_api.cli", "nodes", "list"]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "does not answer" in done.stderr) == (1, True)
+    del environment["MUSTER_API_KEY"]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "MUSTER_API_KEY" in done.stderr) == (2, True)
+
+
+def test_a_wrong_setting_is_named() -> None:
+    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent", "MUSTER_API_PORT": "eighty"}
+    command = [sys.executable, "-m", "control_api.cli", "serve", "api"]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "MUSTER_API_PORT" in done.stderr
+
+
+async def test_names_from_outside_are_not_markup(api: Api) -> None:
+    await api.http.post("/v0/api-keys", json={"name": "[bold red]x[/] [link=http://evil]y", "scopes": ["read"]})
+    assert "[bold red]x[/]" in (await muster(api, "keys", "list")).stdout
