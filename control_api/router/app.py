@@ -1,20 +1,19 @@
-"""The router as an ASGI application: who may call which path by which method. No framework between server and handler."""
+"""What the router answers: who may call which path by which method."""
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
 from control_api.router.auth import Caller, authenticate
-from control_api.router.client import ClientGone, Receive, Request
+from control_api.router.client import Request
 from control_api.router.errors import InternalError, NotReady, RouterError, UnknownUrl, WrongMethod
 from control_api.router.inference import Inference
 from control_api.router.listing import MODELS_PATH, Listing
 from control_api.router.metrics import CONTENT_TYPE, Metrics
-from control_api.router.reply import Reply, Send
+from control_api.router.reply import Reply
 from control_api.router.source import TablePoller
 
 log = structlog.get_logger()
@@ -35,7 +34,7 @@ class Route:
 
 
 class RouterApp:
-    """The ASGI application."""
+    """The handler of all requests."""
 
     def __init__(self, poller: TablePoller, inference: Inference, listing: Listing, metrics: Metrics) -> None:
         self._poller = poller
@@ -48,31 +47,31 @@ class RouterApp:
             "/metrics": Route(self._figures, READ, "read"),
         }
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request, reply: Reply) -> None:
         """Answer one request; whatever goes wrong, in OpenAI's error shape."""
-        request = Request(scope, receive)
-        reply = Reply(send, request.id)
         try:
+            if request.fault:
+                raise request.fault
             if request.path == "/healthz":
                 await self._healthz(request, reply)
             else:
                 await self._serve(request, reply)
         except RouterError as error:
-            await reply.fail(error)
-        except ClientGone:
-            return
-        except asyncio.CancelledError:  # the process was told to stop and has waited long enough
-            await reply.fail(NotReady("The router is shutting down.", code="no_ready_node", retry_after_s=1))
+            reply.fail(error)
+        except asyncio.CancelledError:
+            if not request.gone:  # the process was told to stop and has waited long enough
+                reply.fail(NotReady("The router is shutting down.", code="no_ready_node", retry_after_s=1))
             raise
         except Exception:
             log.exception("router.mistake", request_id=request.id, path=request.path)
-            await reply.fail(InternalError("The router made a mistake; its log says more under this request id."))
+            reply.fail(InternalError("The router made a mistake; its log says more under this request id."))
 
     async def _serve(self, request: Request, reply: Reply) -> None:
         caller = await authenticate(request.header(b"authorization"), self._poller)
         route = self._route(request)
         if request.method == "OPTIONS":
-            return await reply.empty([(b"allow", _allow(route.methods).encode())])
+            reply.empty(f"allow: {_allow(route.methods)}\r\n".encode())
+            return
         _check_method(request, route.methods)
         if route.scope:
             caller.require(route.scope)
@@ -89,13 +88,13 @@ class RouterApp:
         """Say that the process answers, to anybody, and whether it has routes."""
         _check_method(request, READ)
         state = {"status": "ok", "ready": self._poller.loaded}
-        await reply.whole(200, json.dumps(state).encode())
+        reply.whole(200, json.dumps(state).encode())
 
     async def _readyz(self, _request: Request, _caller: Caller, reply: Reply) -> None:
-        await reply.whole(200, json.dumps({"status": "ready", "revision": self._poller.table.revision}).encode())
+        reply.whole(200, json.dumps({"status": "ready", "revision": self._poller.table.revision}).encode())
 
     async def _figures(self, _request: Request, _caller: Caller, reply: Reply) -> None:
-        await reply.whole(200, self._metrics.text(), CONTENT_TYPE.encode())
+        reply.whole(200, self._metrics.text(), CONTENT_TYPE.encode())
 
 
 def _check_method(request: Request, methods: tuple[str, ...]) -> None:

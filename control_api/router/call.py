@@ -36,10 +36,8 @@ class Call:
     node: RouteNode | None = None
     cause: RouterError | None = None
 
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Return what the client is told about the way."""
-        about = [
-            (b"x-muster-attempts", b"%d" % self.attempts),
-            (b"x-muster-queue-ms", b"%d" % round(self.queue_s * 1000)),
-        ]
-        return [(b"x-muster-node", self.node.id.encode()), *about] if self.node else about
+    def headers(self) -> bytes:
+        """Return what the client is told about the way, as lines of a head."""
+        node = b"x-muster-node: %b\r\n" % self.node.id.encode() if self.node else b""
+        queue_ms = round(self.queue_s * 1000)
+        return b"%bx-muster-attempts: %d\r\nx-muster-queue-ms: %d\r\n" % (node, self.attempts, queue_ms)

@@ -3,6 +3,7 @@
 MusterError
 └── RouterError
     ├── InvalidRequest    400  invalid_json, invalid_type, missing_required_parameter
+    ├── BadHttp           400  bad_http
     ├── InvalidKey        401  invalid_api_key
     ├── PermissionDenied  403  permission_denied
     ├── UnknownUrl        404  unknown_url
@@ -10,6 +11,7 @@ MusterError
     ├── WrongMethod       405  method_not_allowed
     ├── SlowBody          408  request_timeout
     ├── TooLarge          413  request_too_large
+    ├── HeadTooLarge      431  request_header_fields_too_large
     ├── QueueFull         429  queue_full
     ├── UpstreamError     502  upstream_error
     ├── NotReady          503  model_loading, no_ready_node, queue_timeout
@@ -49,6 +51,12 @@ class InvalidRequest(RouterError):
     def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
         super().__init__(message, code=code)
         self.param = param
+
+
+class BadHttp(RouterError):
+    """Bytes that are no HTTP, or could be read in more than one way."""
+
+    status, code = 400, "bad_http"
 
 
 class InvalidKey(RouterError):
@@ -97,6 +105,12 @@ class TooLarge(RouterError):
     """A body above the limit."""
 
     status, code = 413, "request_too_large"
+
+
+class HeadTooLarge(RouterError):
+    """Headers above the limit."""
+
+    status, code = 431, "request_header_fields_too_large"
 
 
 class QueueFull(RouterError):

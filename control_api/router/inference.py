@@ -8,12 +8,12 @@ from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 
 from control_api.router.auth import Caller
 from control_api.router.call import Call
-from control_api.router.client import ClientWatch, Request
+from control_api.router.client import Request
 from control_api.router.dispatch import Dispatcher, Opened, Stream
 from control_api.router.errors import InvalidRequest, ModelNotFound, RouterError, UpstreamError
 from control_api.router.keepalive import KeepAlive
 from control_api.router.record import RecordSink, RequestRecord
-from control_api.router.reply import Reply, SlowClient
+from control_api.router.reply import Reply
 from control_api.router.settings import RouterSettings
 from control_api.router.source import TablePoller
 from control_api.router.upstream import NodeFailure
@@ -46,15 +46,12 @@ class Inference:
         began = time.monotonic()
         call = self._allowed(await self._read(request), caller)
         progress = _Progress(call, caller, reply, began)
-        slow = False
-        async with ClientWatch(request.receive) as client:
-            try:
-                await self._answer(call, reply, progress)
-            except SlowClient:
-                slow = True
-        record = progress.record(client_left=client.gone or slow)
-        for sink in self._sinks:
-            sink.record(record)
+        try:
+            await self._answer(call, reply, progress)
+        finally:
+            record = progress.record(client_left=request.gone)
+            for sink in self._sinks:
+                sink.record(record)
 
     async def _read(self, request: Request) -> Call:
         body = await request.body(self._settings.body_limit_bytes)
@@ -91,25 +88,25 @@ class Inference:
                 finally:
                     self._dispatcher.close(opened)
         except RouterError as error:
-            await reply.fail(error, call.headers())
+            reply.fail(error, call.headers())
 
     async def _pass_on(self, opened: Opened, call: Call, reply: Reply) -> None:
         if opened.stream is None:
-            await _pass_whole(opened, call, reply)
+            _pass_whole(opened, call, reply)
             return
-        await reply.begin_stream(call.headers())
+        reply.begin_stream(call.headers())
         await reply.events(opened.body)
         await _pass_stream(opened.stream, call, reply)
 
 
-async def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:
+def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:
     if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
         raise passed_error(opened.status, opened.body)
     headers = call.headers()
     if retry_after := opened.headers.get(b"retry-after"):
-        headers.append((b"retry-after", retry_after))
+        headers += b"retry-after: %b\r\n" % retry_after
     content_type = opened.headers.get(b"content-type", b"application/json")
-    await reply.whole(opened.status, opened.body, content_type, headers)
+    reply.whole(opened.status, opened.body, content_type, headers)
 
 
 async def _pass_stream(stream: Stream, call: Call, reply: Reply) -> None:
@@ -120,7 +117,7 @@ async def _pass_stream(stream: Stream, call: Call, reply: Reply) -> None:
                 await reply.events(events)
     if not stream.cutter.done:
         raise UpstreamError(f"The answer of node {stream.lease.node.name} for {call.model} broke off.")
-    await reply.end_stream()
+    reply.end_stream()
 
 
 def _bad_body(error: ValidationError) -> InvalidRequest:

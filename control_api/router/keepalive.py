@@ -48,6 +48,6 @@ class KeepAlive:
     async def _comment(self) -> None:
         while True:
             async with self._sending:
-                await self._reply.begin_stream()
+                self._reply.begin_stream()
                 await self._reply.events(COMMENT)
             await asyncio.sleep(self._interval_s)

@@ -24,7 +24,7 @@ class Listing:
         table = self._poller.table
         allowed = [model for model in sorted(table.models) if caller.models is None or model in caller.models]
         data = [_wire(table, model) for model in allowed if _is_ready(table, model)]
-        await reply.whole(200, json.dumps({"object": "list", "data": data}).encode())
+        reply.whole(200, json.dumps({"object": "list", "data": data}).encode())
 
     async def one(self, request: Request, caller: Caller, reply: Reply) -> None:
         """``GET /v1/models/{id}``. A model that is not ready gets the error that a request for it would get."""
@@ -33,7 +33,7 @@ class Listing:
         table = self._poller.table
         if not _is_ready(table, model):
             raise why_not_ready(table, model, None)
-        await reply.whole(200, json.dumps(_wire(table, model)).encode())
+        reply.whole(200, json.dumps(_wire(table, model)).encode())
 
 
 def _is_ready(table: RouteTable, model: str) -> bool:

@@ -1,12 +1,8 @@
-"""The router as a process: wires the parts, serves them by uvicorn, ends cleanly."""
+"""The router as a process: wires the parts, serves them, ends cleanly."""
 
-import asyncio
 import contextlib
-import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-
-import uvicorn
+from collections.abc import AsyncIterator, Sequence
 
 from control_api.errors import StartupError
 from control_api.kit.tasks import owned_task
@@ -18,13 +14,11 @@ from control_api.router.listing import Listing
 from control_api.router.metrics import Metrics
 from control_api.router.pool import Pools
 from control_api.router.record import RecordSink
+from control_api.router.server import HttpServer, told_to_stop
 from control_api.router.settings import RouterSettings
 from control_api.router.source import RouteTableSource, TablePoller
 from control_api.router.table import RouteTable
 from control_api.router.waiting import WaitingRoom
-
-# Longer than the pools of usual clients keep a connection, so that it is never closed under a request of theirs.
-KEEP_ALIVE_S = 75
 
 
 @contextlib.asynccontextmanager
@@ -69,45 +63,10 @@ async def serve(
     """
     listener = listener or _listen(settings.host, settings.port)
     async with router_app(settings, source, sinks) as app:
-        server = _Server(_config(app, settings))
-        serving = asyncio.create_task(server.serve([listener]), name="router.server")
-        try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            server.should_exit = True
-            await serving
-            raise
-
-
-def _config(app: RouterApp, settings: RouterSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        interface="asgi3",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=round(settings.shutdown_deadline_s),
-    )
-
-
-class _Server(uvicorn.Server):
-    """Returns after a signal instead of raising it again, so that what it used is closed and the exit code is 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        server = HttpServer(app, shutdown_deadline_s=settings.shutdown_deadline_s)
+        async with server.listening(listener):
+            with told_to_stop() as stop:
+                await stop.wait()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,0 +1,266 @@
+"""One connection of a client: HTTP/1.1 parsed by llhttp in its strict mode, answered in order, everything bounded."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Protocol, cast
+
+import httptools
+
+from control_api.router.client import Request
+from control_api.router.errors import BadHttp, HeadTooLarge, RouterError
+from control_api.router.reply import DateLine, Reply
+
+# Longer than the pools of usual clients keep a connection, so that it is never closed under a request of theirs.
+KEEP_ALIVE_S = 75.0
+# For a head to be complete once it has begun.
+HEAD_S = 30.0
+# A client that reads nothing for so long has left without saying so, and holds a node's slot.
+SLOW_CLIENT_S = 60.0
+# After an answer that came before the request's end, for the client to read it: closing at once would destroy it.
+LINGER_S = 2.0
+# Between two pieces of a body there are heads, trailers and sizes of chunks; more of them than this is nothing honest.
+OVERHEAD_LIMIT_BYTES = 1 << 16
+TICK_S = 10.0
+
+type Handler = Callable[[Request, Reply], Awaitable[None]]
+
+
+class Server(Protocol):
+    """What connections share."""
+
+    handle: Handler
+    date: DateLine
+
+    def joined(self, connection: "ClientConnection") -> None:
+        """A connection was made."""
+        ...
+
+    def left(self, connection: "ClientConnection") -> None:
+        """A connection is gone."""
+        ...
+
+
+class ClientConnection(asyncio.Protocol):
+    """A client's connection. One request at a time is answered; those behind it wait, and nothing more is read meanwhile."""
+
+    _transport: asyncio.Transport
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._incoming: Request | None = None
+        self._waiting: deque[Request] = deque()
+        self._current: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._target = b""
+        self._expects = False
+        self._deaf = False
+        self._closing = False
+        self._reading = True
+        self._overhead_bytes = 0
+        self._active_at = self._loop.time()
+        self._stuck_since: float | None = None
+        self._writable: asyncio.Future[None] | None = None
+
+    # What the server asks
+
+    def finish(self) -> None:
+        """Answer what is being answered, then close."""
+        self._closing = True
+        if self._current is None:
+            self._transport.close()
+        else:
+            self._current.keep_alive = False
+
+    def cancel(self) -> None:
+        """Cancel what is being answered; it may say some last words."""
+        if self._task:
+            self._task.cancel()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    # What requests and replies ask
+
+    def pause(self) -> None:
+        """Read nothing for now."""
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on; the body is wanted."""
+        if self._expects:
+            self._expects = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._read_on()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough for more to be sent."""
+        while self._stuck_since is not None:
+            self._writable = self._loop.create_future()
+            await self._writable
+
+    # What the event loop tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._server.joined(self)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Cancel what is being answered: there is nobody to read it."""
+        self._timer.cancel()
+        self._server.left(self)
+        self._waiting.clear()
+        if self._current and self._task:
+            self._current.gone = True
+            self._task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sent, and begin to answer."""
+        if self._deaf:
+            return
+        self._active_at = self._loop.time()
+        self._overhead_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._deaf = True  # we speak nothing else, so what follows cannot be understood
+        except httptools.HttpParserError as error:
+            self._refuse(BadHttp(f"The request is no proper HTTP: {error}."))
+        if self._overhead_bytes > OVERHEAD_LIMIT_BYTES and not self._deaf:
+            self._refuse(HeadTooLarge(f"The request's headers are larger than {OVERHEAD_LIMIT_BYTES} bytes."))
+        self._next()
+
+    def pause_writing(self) -> None:
+        """The client does not read fast enough."""
+        self._stuck_since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._stuck_since = None
+        if self._writable and not self._writable.done():
+            self._writable.set_result(None)
+        self._next()
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        """Take a new request."""
+        self._incoming = Request(self)
+        self._target = b""
+
+    def on_url(self, target: bytes) -> None:
+        """Collect the target, which may come in pieces."""
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        if self._incoming and not self._incoming.method:
+            self._incoming.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is here: the request waits for its turn."""
+        request = self._incoming
+        if request is None:
+            return
+        parser = self._parser
+        request.chunked = parser.get_http_version() == "1.1"
+        request.keep_alive = (
+            request.chunked and parser.should_keep_alive() and not parser.should_upgrade() and not self._closing
+        )
+        target = self._target
+        path = target if target.startswith(b"/") else httptools.parse_url(target).path or b"/"
+        request.begin(parser.get_method().decode(), path.decode("latin-1"))
+        self._expects = request.headers.get(b"expect", b"").lower() == b"100-continue"
+        self._waiting.append(request)
+
+    def on_body(self, piece: bytes) -> None:
+        """Hand a piece of the body on."""
+        self._overhead_bytes = 0
+        if self._incoming:
+            self._incoming.add(piece)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._overhead_bytes = 0
+        self._expects = False
+        if self._incoming:
+            self._incoming.end()
+            self._incoming = None
+
+    # Answering in order
+
+    def _next(self) -> None:
+        if self._current is None and self._waiting and self._stuck_since is None and not self._transport.is_closing():
+            request = self._current = self._waiting.popleft()
+            self._task = asyncio.Task(self._answer(request), loop=self._loop, eager_start=True)
+        if self._waiting:
+            self.pause()
+
+    async def _answer(self, request: Request) -> None:
+        reply = Reply(self, request, self._server.date)
+        try:
+            await self._server.handle(request, reply)
+        finally:
+            self._answered(request, reply)
+
+    def _answered(self, request: Request, reply: Reply) -> None:
+        self._current = self._task = None
+        self._active_at = self._loop.time()
+        if self._transport.is_closing():
+            return
+        if not reply.ended:
+            self._transport.abort()
+        elif not request.complete and not request.gone:
+            self._linger()
+        elif not request.keep_alive:
+            self._transport.close()
+        elif self._waiting:
+            self._loop.call_soon(self._next)
+        else:
+            self._read_on()
+
+    def _linger(self) -> None:
+        self._deaf = True
+        self._read_on()
+        self._loop.call_later(LINGER_S, self._transport.close)
+
+    def _read_on(self) -> None:
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def _refuse(self, fault: RouterError) -> None:
+        """Tell what is wrong when it is the request's turn, and close."""
+        self._deaf = True
+        request = self._incoming
+        if request is None or not request.method:
+            request = Request(self)
+            request.begin("GET", "")
+            self._waiting.append(request)
+        request.keep_alive = False
+        request.fail(fault)
+
+    def _tick(self) -> None:
+        """Close what is idle, slow or stuck for too long. One timer lives as long as the connection, for they are not free."""
+        now = self._loop.time()
+        if self._stuck_since is not None and now - self._stuck_since > SLOW_CLIENT_S:
+            self._transport.abort()
+            return
+        idle_s = now - self._active_at
+        head_begun = self._incoming is not None and not self._incoming.method
+        if self._current is None and idle_s > (HEAD_S if head_begun else KEEP_ALIVE_S):
+            self._transport.close()
+            return
+        self._timer = self._loop.call_later(TICK_S, self._tick)
