@@ -77,6 +77,8 @@ class Settings(BaseSettings):
     run_dir: Path | None = Field(default=None, description="Job run directories; default: a directory on tmpfs.")
     job_timeout_s: int = Field(default=7200, description="How long a job may run unless it says otherwise.")
     job_cancel_grace_s: float = Field(default=10.0, description="Between asking a run to end and killing it.")
+    keep_events_days: int = Field(default=30, ge=1, description="How long the output of jobs is kept.")
+    keep_jobs_days: int = Field(default=365, ge=1, description="How long ended jobs are kept.")
     lease_renew_s: float = Field(default=10.0, description="How often a supervisor renews its lease.")
     lease_term_s: float = Field(default=30.0, description="Without renewal for so long it ends its run.")
     lease_kill_s: float = Field(default=45.0, description="And after so long it kills it.")

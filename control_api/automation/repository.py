@@ -207,3 +207,25 @@ async def count_events(session: AsyncSession, jobs: Collection[Job]) -> dict[str
     rows = (await session.exec(counted.group_by(col(JobEvent.job_id), col(JobEvent.attempt)))).all()
     stored = {(job_id, attempt): count for job_id, attempt, count in rows}
     return {job.id: stored.get((job.id, job.attempt), 0) for job in jobs}
+
+
+async def open_ids(session: AsyncSession, before: str) -> list[str]:
+    """Return the ids of jobs that have not ended, of those that sort before an id."""
+    statement = select(Job.id).where(col(Job.id) < before, col(Job.status).in_([JobStatus.QUEUED, JobStatus.RUNNING]))
+    return list((await session.exec(statement)).all())
+
+
+async def delete_events(session: AsyncSession, before: str, keep: Collection[str], limit: int) -> int:
+    """Delete up to ``limit`` events of jobs that sort before an id, but for those of ``keep``; return how many they were.
+
+    The time of an event is what the run says; the job's id is ours.
+    """
+    old = select(JobEvent.id).where(col(JobEvent.job_id) < before, col(JobEvent.job_id).not_in(keep)).limit(limit)
+    return (await session.exec(delete(JobEvent).where(col(JobEvent.id).in_(old)))).rowcount
+
+
+async def delete_jobs(session: AsyncSession, before: str, limit: int) -> int:
+    """Delete up to ``limit`` ended jobs that sort before an id, with their hosts; return how many they were."""
+    open_states = [JobStatus.QUEUED, JobStatus.RUNNING]
+    old = select(Job.id).where(col(Job.id) < before, col(Job.status).not_in(open_states)).limit(limit)
+    return (await session.exec(delete(Job).where(col(Job.id).in_(old)))).rowcount

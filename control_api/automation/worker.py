@@ -8,14 +8,16 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.automation import outcome, repository
+from control_api.automation.janitor import Janitor
 from control_api.automation.launcher import Launcher
 from control_api.automation.models import Job, JobStatus
-from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s
+from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s, run_root
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.supervisor import processes
 from control_api.fleet.service import FleetService
 from control_api.kit.database import Database
+from control_api.kit.tasks import owned_task
 from control_api.settings import Settings
 
 log = structlog.get_logger()
@@ -55,21 +57,26 @@ class Worker:
         self._wake = wake or asyncio.Event()
         self._stop_jobs = stop_jobs
         self._launcher = Launcher()
+        self._janitor = Janitor(settings, database, run_root(settings))
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     async def run(self) -> None:
         """Work until cancelled. A store that is away is tried again at the next turn."""
         try:
-            while True:
-                try:
-                    await self._turn()
-                except (SQLAlchemyError, OSError) as error:
-                    log.warning("worker.store_unavailable", error=str(error))
-                await self._rest()
+            async with owned_task(self._janitor.run(), name="janitor"):
+                await self._work()
         finally:
             if self._stop_jobs:
                 await self._end_runs()
             await self._launcher.let_go()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self._turn()
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("worker.store_unavailable", error=str(error))
+            await self._rest()
 
     async def _rest(self) -> None:
         try:
