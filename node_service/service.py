@@ -63,7 +63,7 @@ class NodeService:
         self._state = "starting"
         self._tasks: list[asyncio.Task[None]] = []
         records: dict[str, ModelRecord] = {}
-        departing: dict[str, ModelRecord] = {}
+        departing: list[ModelRecord] = []
         self._installer = self._make_installer()
         self._provisioner = self._make_provisioner(records, departing)
         self.models = ModelManager(
@@ -194,7 +194,7 @@ class NodeService:
             reserve_bytes=self._settings.disk_reserve_bytes,
         )
 
-    def _make_provisioner(self, records: dict[str, ModelRecord], departing: dict[str, ModelRecord]) -> Provisioner:
+    def _make_provisioner(self, records: dict[str, ModelRecord], departing: list[ModelRecord]) -> Provisioner:
         return Provisioner(
             store=self._store,
             installer=self._installer,

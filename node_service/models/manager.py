@@ -38,7 +38,7 @@ class ModelManager:
         store: Store,
         identities: IdentityStore,
         records: dict[str, ModelRecord],
-        departing: dict[str, ModelRecord],
+        departing: list[ModelRecord],
         provisioner: Provisioner,
         changed: Callable[[], None],
     ) -> None:
@@ -107,10 +107,10 @@ class ModelManager:
         """Return the models' entries of a heartbeat."""
         entries = [record.report() for record in self.records]
         shown = set(self._records)
-        for model_id, record in self._departing.items():
-            if model_id not in shown and record.stage is ModelState.REMOVING:
+        for record in self._departing:
+            if record.spec.id not in shown and record.stage is ModelState.REMOVING:
                 entries.append(record.report())
-                shown.add(model_id)
+                shown.add(record.spec.id)
         by_model = defaultdict(list)
         for artifact in self._orphans:
             by_model[artifact.model_id].append(artifact)
@@ -122,7 +122,7 @@ class ModelManager:
         for task in self._departures:
             task.cancel()
         await asyncio.gather(*self._departures, return_exceptions=True)
-        records = [*self._records.values(), *self._departing.values()]
+        records = [*self._records.values(), *self._departing]
         await asyncio.gather(*(self._provisioner.stop_engine(record) for record in records))
 
     async def _take(self, manifest: Manifest) -> None:
@@ -151,7 +151,7 @@ class ModelManager:
         digests = {artifact.sha256 for artifact in record.spec.artifacts} & remove
         if digests:
             record.stage = ModelState.REMOVING
-        self._departing[record.spec.id] = record
+        self._departing.append(record)
         task = asyncio.create_task(self._depart(record, digests))
         self._departures.add(task)
         task.add_done_callback(self._departures.discard)
@@ -163,15 +163,15 @@ class ModelManager:
         # What was ordered again meanwhile stays.
         for digest in digests - self._kept():
             await asyncio.to_thread(self._store.remove, digest)
-        if self._departing.get(record.spec.id) is record:
-            del self._departing[record.spec.id]
+        # By identity: another one of the same name may be on its way out as well.
+        self._departing[:] = [other for other in self._departing if other is not record]
         await self._find_orphans()
         self._provisioner.wake()
         self._changed()
 
     async def _find_orphans(self) -> None:
         installed = await asyncio.to_thread(self._store.installed)
-        leaving = {a.sha256 for record in self._departing.values() for a in record.spec.artifacts}
+        leaving = {a.sha256 for record in self._departing for a in record.spec.artifacts}
         self._orphans = [a for a in installed if a.sha256 not in self._kept() | leaving]
 
     def _kept(self) -> set[str]:

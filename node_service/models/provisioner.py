@@ -43,7 +43,7 @@ class Provisioner:
         installer: Installer,
         engines: EngineCatalogue,
         records: dict[str, ModelRecord],
-        departing: dict[str, ModelRecord],
+        departing: list[ModelRecord],
         obstacle: Callable[[], str | None],
         changed: Callable[[], None],
         drain_deadline_s: float,
@@ -103,8 +103,9 @@ class Provisioner:
             await asyncio.gather(self._job, return_exceptions=True)
 
     def _waiting(self) -> list[ModelRecord]:
+        held_up = {record.spec.id for record in self._departing}
         records = self._records.values()
-        return [r for r in records if r.due and not r.leaving and r.spec.id not in self._departing]
+        return [r for r in records if r.due and not r.leaving and r.spec.id not in held_up]
 
     def _next(self) -> ModelRecord | None:
         now = time.monotonic()

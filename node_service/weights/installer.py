@@ -11,6 +11,7 @@ import structlog
 from node_service.control import ControlClient
 from node_service.errors import (
     ControlError,
+    ControlUnreachable,
     CorruptArtifact,
     InsufficientDisk,
     NoSourceLeft,
@@ -201,7 +202,9 @@ class Installer:
             try:
                 answer = await self._control.request_fetch(artifact.sha256, have_bytes)
             except ControlError as error:
-                remembered = self._store.remembered_hub(artifact.sha256)
+                # Only an API that is away is done without: one that refuses has its reasons.
+                away = isinstance(error, ControlUnreachable)
+                remembered = self._store.remembered_hub(artifact.sha256) if away else None
                 log.warning("no fetch grant", error=str(error), hub_known=bool(remembered))
                 if remembered is None:
                     raise NoSourceLeft(f"{artifact.name}: {error}", transient=True) from error
