@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from functools import partial
 from urllib.parse import urlsplit
 
 import panel as pn
@@ -83,9 +82,9 @@ def _tab(runtime: Runtime) -> ui.Page:
     doc = document()
     request = request_of(doc)
     words = choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language"))
-    shell = Shell(runtime, current(), words, request.uri)
-    pn.state.onload(partial(shell.start, doc))
-    doc.on_session_destroyed(lambda _: shell.stop())
+    shell = Shell(runtime, current(), words, request.uri, doc)
+    pn.state.onload(shell.start)
+    doc.on_session_destroyed(lambda _: runtime.spawn_soon(shell.stop, "tab-stop"))
     doc.template_variables.update(_document(words))
     return ui.Page(
         header=[shell.header],

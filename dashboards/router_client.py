@@ -57,7 +57,7 @@ class RouterClient:
                 node = response.headers.get("x-muster-node", "")
                 async for line in response.aiter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
-                        yield _piece(json.loads(line[6:]), node)
+                        yield _piece(line[6:], node)
         except httpx2.TransportError as error:
             raise ChatError(self._unreachable()) from error
 
@@ -69,7 +69,11 @@ def _bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def _piece(event: dict[str, Any], node: str) -> Piece:
+def _piece(data: str, node: str) -> Piece:
+    try:
+        event: dict[str, Any] = json.loads(data)
+    except ValueError as error:
+        raise ChatError("The answer cannot be read.") from error
     if "error" in event:
         raise ChatError(str(event["error"].get("message") or "The answer was cut off."))
     choices = event.get("choices") or [{}]

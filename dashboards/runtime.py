@@ -1,7 +1,7 @@
 """What one dashboard process owns: its connections, its sessions, the shared store, and every task it started."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,11 +29,13 @@ class Runtime:
         if token := settings.service_token():
             self._service = Client(settings.api_url, token)
             self.store = FleetStore(self._service)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Keep the shared store fresh while inside; end every task and connection on leaving."""
+        self._loop = asyncio.get_running_loop()
         if self.store:
             self.spawn(self._share(self.store), "dashboard-store")
         try:
@@ -47,6 +49,11 @@ class Runtime:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def spawn_soon(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Start a task from whatever thread this is called in; not any more when the process is ending."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(lambda: self.spawn(work(), name))
 
     def client_of(self, session_id: str) -> Client:
         """Return a client that carries the token of one user."""
@@ -70,6 +77,7 @@ class Runtime:
             log.error("dashboard.task_failed", task=task.get_name(), exc_info=error)
 
     async def _close(self) -> None:
+        self._loop = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

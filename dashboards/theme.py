@@ -6,9 +6,7 @@ Every pair of text and ground has a contrast of at least 7:1 (WCAG AAA); the tes
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FONT = (
-    'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", sans-serif'
-)
+FONT = 'system-ui, -apple-system, "Segoe UI", "Noto Sans", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", sans-serif'
 FONT_MONO = 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", "Noto Sans Mono CJK JP", monospace'
 RADIUS_PX = 10
 

@@ -14,6 +14,7 @@ from dashboards.templating import render
 from dashboards.web import explain
 
 type Doing = Callable[[], Awaitable[None]]
+type Change = Callable[[Callable[[], None]], None]
 
 
 def typed(field: ui.TextInput) -> str:
@@ -24,15 +25,17 @@ def typed(field: ui.TextInput) -> str:
 class FormDialog:
     """A dialog with fields and a button that does something; it stays open and says why when that fails."""
 
-    def __init__(self, words: Language, title: str = "", action: str = "") -> None:
+    def __init__(self, words: Language, change: Change, title: str = "", action: str = "") -> None:
         self._words = words
+        self._change = change
+        self._lead = ""
         self._do: Doing | None = None
         self._text = View(margin=(0, 10, 8, 10))
         self._fields = ui.Column(sizing_mode="stretch_width")
         self._accept = ui.Button(label=action, color="primary", variant="contained")
         self._cancel = ui.Button(label=words.gettext("Cancel"), color="default", variant="text")
         self._accept.on_click(self._accepted)
-        self._cancel.on_click(lambda _: self.close())
+        self._cancel.on_click(self._cancelled)
         buttons = ui.Row(pn.Spacer(sizing_mode="stretch_width"), self._cancel, self._accept, sizing_mode="stretch_width")
         self.dialog = ui.Dialog(
             self._text, self._fields, buttons, title=title, title_variant="h5", width_option="sm", sizing_mode="stretch_width"
@@ -40,24 +43,34 @@ class FormDialog:
 
     def ask(self, title: str, text: str, action: str, do: Doing, *, danger: bool = True) -> None:
         """Open the dialog as a question; ``danger``: the answer cannot be taken back."""
-        self.dialog.title, self._accept.label = title, action
-        self._accept.color = "error" if danger else "primary"
-        self._open(text, do)
+
+        def show() -> None:
+            self.dialog.title, self._accept.label = title, action
+            self._accept.color = "error" if danger else "primary"
+            self._open(text, do)
+
+        self._change(show)
 
     def fill(self, text: str, fields: list[Any], do: Doing) -> None:
         """Open the dialog with fields."""
-        self._fields.objects = fields
-        self._open(text, do)
 
-    def close(self) -> None:
-        """Close the dialog."""
+        def show() -> None:
+            self._fields.objects = fields
+            self._open(text, do)
+
+        self._change(show)
+
+    async def _cancelled(self, _: object) -> None:
+        self._change(self._close)
+
+    def _close(self) -> None:
         self.dialog.open = False
 
     def _open(self, text: str, do: Doing) -> None:
         self._do = do
         self._show(text)
-        self.dialog.open = True
         self._lead = text
+        self.dialog.open = True
 
     def _show(self, text: str, problem: str | None = None) -> None:
         self._text.draw(render("dialog.html", self._words, text=text, problem=problem))
@@ -65,16 +78,24 @@ class FormDialog:
     async def _accepted(self, _: object) -> None:
         if self._do is None:
             return
-        self._accept.loading = True
+        self._change(self._doing)
+        problem = None
         try:
             await self._do()
         except ApiError as error:
-            self._show(self._lead, explain(error, self._words))
+            problem = explain(error, self._words)
         except ValidationError as error:
-            self._show(self._lead, error.errors()[0]["msg"])
+            problem = error.errors()[0]["msg"]
         except ValueError as error:
-            self._show(self._lead, str(error))
+            problem = str(error)
+        self._change(lambda: self._ended(problem))
+
+    def _doing(self) -> None:
+        self._accept.disabled = True
+
+    def _ended(self, problem: str | None) -> None:
+        self._accept.disabled = False
+        if problem:
+            self._show(self._lead, problem)
         else:
-            self.close()
-        finally:
-            self._accept.loading = False
+            self._close()

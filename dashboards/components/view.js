@@ -167,6 +167,12 @@ export function render({model}) {
       go(model, link.getAttribute("href"))
       return
     }
+    const language = event.target.closest("a[data-language]")
+    if (language) {
+      const here = window.location.pathname + window.location.search
+      language.href = `/language?lang=${language.dataset.language}&next=${encodeURIComponent(here)}`
+      return
+    }
     const element = event.target.closest("[data-action]")
     if (element && element.tagName !== "FORM" && !element.dataset.on) {
       event.preventDefault()

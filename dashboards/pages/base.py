@@ -27,13 +27,18 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """What a page works with. ``client`` carries the token of the user who is looking."""
+    """What a page works with.
+
+    ``client`` carries the token of the user who is looking. ``change`` does something to what is shown, soon, and alone:
+    Panel's components must not be touched by two tasks at a time.
+    """
 
     user: SignedIn
     client: Client
     router: RouterClient
     store: FleetStore
     words: Language
+    change: Callable[[Callable[[], None]], None]
     go: Callable[[str], Awaitable[None]]
     say: Callable[[Literal["ok", "bad"], str], None]
     ask: Ask
@@ -48,6 +53,7 @@ class Page:
         self.desk = desk
         self.query = dict(query)
         self.view = View(self.act)
+        self._drawing = False
 
     def context(self) -> dict[str, Any]:
         """Return what the template shows beside the fleet."""
@@ -64,14 +70,23 @@ class Page:
 
     async def leave(self) -> None:
         """Stop what ``enter`` started."""
-        self.view.html = ""
 
     def content(self) -> list[pn.viewable.Viewable]:
         """Return what is shown, from top to bottom."""
         return [self.view]
 
     def refresh(self) -> None:
-        """Show what has changed."""
+        """Have what has changed shown; however often it is called, it is drawn once."""
+        if not self._drawing:
+            self._drawing = True
+            self.desk.change(self._draw_once)
+
+    def _draw_once(self) -> None:
+        self._drawing = False
+        self.draw()
+
+    def draw(self) -> None:
+        """Show the page as it is now. Only where nothing else touches what is shown: see ``Desk.change``."""
         self.view.draw(self.html())
 
     def html(self) -> Markup:

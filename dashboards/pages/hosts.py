@@ -21,7 +21,7 @@ class Hosts(Page):
 
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
-        self._form = FormDialog(desk.words, self.text("Add a host"), self.text("Add the host"))
+        self._form = FormDialog(desk.words, desk.change, self.text("Add a host"), self.text("Add the host"))
 
     def content(self) -> list[Viewable]:
         """Return the list and its dialog."""

@@ -25,7 +25,8 @@ class Jobs(Page):
         super().__init__(desk, query)
         self._job: JobOut | None = None
         self._missing: str | None = None
-        self._output = View(html=render("output.html", desk.words))
+        self._output = View(html=render("output.html", desk.words), margin=(20, 0))
+        self._hosts = View()
         self._following: asyncio.Task[None] | None = None
         self._lines: list[JobEventOut] = []
 
@@ -35,14 +36,20 @@ class Jobs(Page):
         return "job.html" if "id" in self.query else "jobs.html"
 
     def content(self) -> list[Viewable]:
-        """Return the list, or one job and its output."""
-        return [self.view, self._output] if "id" in self.query else [self.view]
+        """Return the list, or one job, its output and its hosts."""
+        return [self.view, self._output, self._hosts] if "id" in self.query else [self.view]
 
     def context(self) -> dict[str, Any]:
         """Return the job that is shown."""
         if "id" not in self.query:
             return {}
-        return {"job": self.desk.store.snapshot.job(self.query["id"]) or self._job, "missing": self._missing}
+        return {"job": self._shown(), "missing": self._missing}
+
+    def draw(self) -> None:
+        """Show the job and its hosts as they are now."""
+        super().draw()
+        if "id" in self.query:
+            self._hosts.draw(render("job_hosts.html", self.desk.words, job=self._shown()))
 
     async def enter(self) -> None:
         """Read the job and follow its output."""
@@ -74,6 +81,9 @@ class Jobs(Page):
         else:
             await super().act(action)
 
+    def _shown(self) -> JobOut | None:
+        return self.desk.store.snapshot.job(self.query["id"]) or self._job
+
     async def _cancel(self, job_id: str) -> None:
         self._job = await self.desk.client.jobs.cancel(job_id)
         self.desk.store.touch("jobs")
@@ -104,4 +114,5 @@ class Jobs(Page):
         lines, self._lines = self._lines, []
         shown = [event for event in lines if event.stdout or event.diff]
         if shown:
-            self._output.append(OUTPUT, render("output_lines.html", self.desk.words, events=shown))
+            html = render("output_lines.html", self.desk.words, events=shown)
+            self.desk.change(lambda: self._output.append(OUTPUT, html))

@@ -20,7 +20,7 @@ class Models(Page):
 
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
-        self._form = FormDialog(desk.words, self.text("Register a model from a hub"), self.text("Register"))
+        self._form = FormDialog(desk.words, desk.change, self.text("Register a model from a hub"), self.text("Register"))
         self._search = ""
 
     def content(self) -> list[Viewable]:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+import panel as pn
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from panel import ui
@@ -54,6 +55,7 @@ class Playground(Page):
         _ = self.text
         self._any = _("Any node")
         self._turns: list[Turn] = []
+        self._models: list[str] = []
         self._problem: str | None = None
         self._answering: asyncio.Task[None] | None = None
         slim: dict[str, Any] = {"size": "small", "margin": 0}
@@ -65,7 +67,7 @@ class Playground(Page):
             placeholder=_("Ask something…"), enable_upload=False, sizing_mode="stretch_width", max_rows=8, margin=(12, 0, 0, 0)
         )
         self._input.param.watch(self._send, "value")
-        self._input.on_action("stop", self._stop)
+        self._input.on_action("stop", lambda _: pn.state.execute(self._stopped))
         self._talk = View(self.act)
 
     def content(self) -> list[Viewable]:
@@ -75,9 +77,15 @@ class Playground(Page):
         )
         return [self.view, choices, self._talk, self._input]
 
-    def refresh(self) -> None:
-        """Show what has changed."""
-        super().refresh()
+    def draw(self) -> None:
+        """Show the conversation and what can be chosen."""
+        super().draw()
+        if self._model.options != self._models:
+            wanted = self.query.get("model")
+            self._model.options = self._models
+            if self._models and self._model.value not in self._models:
+                self._model.value = wanted if wanted in self._models else self._models[0]
+        self._input.loading = self._busy
         self._talk.draw(self._conversation())
         nodes = [
             node.name
@@ -113,7 +121,7 @@ class Playground(Page):
             await super().act(action)
 
     def _conversation(self) -> Markup:
-        ready = bool(self._model.options)
+        ready = bool(self._models)
         return render(
             "conversation.html", self.desk.words, turns=self._turns, ready=ready, problem=self._problem, model=self._model.value
         )
@@ -126,26 +134,28 @@ class Playground(Page):
             self._problem = explain(error, self.desk.words) if isinstance(error, ApiError) else str(error)
             self.refresh()
             return
-        self._problem = None
-        wanted = self.query.get("model")
-        self._model.options = models
-        if models and self._model.value not in models:
-            self._model.value = wanted if wanted in models else models[0]
+        self._problem, self._models = None, models
         self.refresh()
 
-    def _send(self, event: Any) -> None:
+    async def _send(self, event: Any) -> None:
         if event.new:
             self._start(str(event.new))
 
+    @property
+    def _busy(self) -> bool:
+        return bool(self._turns) and self._turns[-1].pending
+
     def _start(self, text: str) -> None:
-        if not text.strip() or not self._model.value or (self._answering and not self._answering.done()):
+        if not text.strip() or not self._model.value or self._busy:
             return
         self._turns += [Turn("user", text.strip()), Turn("assistant", "", pending=True)]
-        self._input.loading = True
         self.refresh()
         self._answering = asyncio.create_task(self._answer(self._turns[-1]), name="chat")
 
-    def _stop(self, _: object = None) -> None:
+    async def _stopped(self) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         if self._answering and not self._answering.done():
             self._answering.cancel()
 
@@ -162,7 +172,6 @@ class Playground(Page):
         finally:
             turn.pending = False
             turn.took_s = time.monotonic() - started
-            self._input.loading = False
             self.refresh()
 
     async def _stream(self, turn: Turn, started: float) -> None:
@@ -178,7 +187,7 @@ class Playground(Page):
                 turn.tokens = piece.completion_tokens or turn.tokens
                 if time.monotonic() - shown > SHOW_S:
                     shown = time.monotonic()
-                    self._talk.draw(self._conversation())
+                    self.refresh()
 
     def _messages(self) -> list[dict[str, str]]:
         system = typed(self._system)

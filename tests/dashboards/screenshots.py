@@ -12,16 +12,17 @@ from tests.dashboards.servers import serving
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox", "--headless=new", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
+# Where each page is, and its heading.
 SHOTS = {
-    "overview": "/overview",
-    "hosts": "/hosts",
-    "nodes": "/nodes",
-    "node": f"/nodes?id={fleet_data.identifier(104)}",
-    "models": "/models",
-    "local": "/models?tab=local",
-    "jobs": "/jobs",
-    "job": f"/jobs?id={fleet_data.identifier(302)}",
-    "playground": "/playground",
+    "overview": ("/overview", "Overview"),
+    "hosts": ("/hosts", "Hosts"),
+    "nodes": ("/nodes", "Nodes"),
+    "node": (f"/nodes?id={fleet_data.identifier(104)}", "gpu-04"),
+    "models": ("/models", "Models"),
+    "local": ("/models?tab=local", "Models"),
+    "jobs": ("/jobs", "Jobs"),
+    "job": (f"/jobs?id={fleet_data.identifier(302)}", "site.yml"),
+    "playground": ("/playground", "Playground"),
 }
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
 
@@ -36,7 +37,7 @@ def log_in(page: Page, url: str, name: str = "alice") -> None:
 
 def shoot(page: Page, url: str, folder: Path, names: list[str], suffix: str) -> None:
     for name in names:
-        page.goto(url + SHOTS[name])
+        page.goto(url + SHOTS[name][0])
         page.locator("h1").first.wait_for()
         if name == "playground":
             page.get_by_role("button", name="What is 12").click()

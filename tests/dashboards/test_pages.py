@@ -39,8 +39,11 @@ class Office:
         self, name: str, query: Mapping[str, str] | None = None, *, scopes: tuple[str, ...] = ("admin",), lang: str = "en"
     ) -> Page:
         user = SignedIn("s", "alice", frozenset(scopes), "token", 0.0)
-        desk = Desk(user, self.client, self.router, self.store, language(lang), self._go, self._say, self._ask)
+        desk = Desk(user, self.client, self.router, self.store, language(lang), self._change, self._go, self._say, self._ask)
         return PAGES[name].page(desk, query or {})
+
+    def _change(self, change: Callable[[], None]) -> None:
+        change()
 
     async def _go(self, url: str) -> None:
         self.went.append(url)
