@@ -1,13 +1,17 @@
 """What commands print: tables for people, JSON for scripts."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
+
+WIDTH_OF_PIPES = 250
 
 
 def print_json(value: BaseModel | Sequence[BaseModel]) -> None:
@@ -22,17 +26,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     if not rows:
         print(empty)
         return
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    # Cells are plain text: no markup is read from names, which come from outside.
+    table = Table(*(Column(name, overflow="fold") for name in columns), box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        # Names come from outside: no markup is read from them.
-        table.add_row(*[_plain(cell) for cell in row])
-    console = Console()
-    console.print(table, markup=False)
-
-
-def _plain(cell: object) -> str:
-    text = "" if cell is None else str(cell)
-    return text.replace("[", "\\[")
+        table.add_row(*[Text("" if cell is None else str(cell)) for cell in row])
+    # A pipe has no width; whoever reads it wants whole lines.
+    Console(width=None if sys.stdout.isatty() else WIDTH_OF_PIPES).print(table)
 
 
 def size(count_bytes: float) -> str:

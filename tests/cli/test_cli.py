@@ -14,18 +14,13 @@ from tests.running import Api
 
 pytestmark = pytest.mark.anyio
 
+NO_HOME = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "wheelhouse", "serve"]
 
 
 def run(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``muster`` against an API."""
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "MUSTER_API_URL": api.url,
-        "MUSTER_API_KEY": api.key,
-        "COLUMNS": "200",
-        "HOME": "/nonexistent",
-    }
+    environment = {"MUSTER_API_URL": api.url, "MUSTER_API_KEY": api.key, **NO_HOME}
     command = [sys.executable, "-m", "control_api.cli", *arguments]
     return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -45,9 +40,8 @@ def test_every_command_explains_itself(command: str) -> None:
 async def test_hosts_from_nothing_to_a_list(api: Api) -> None:
     empty = await muster(api, "hosts", "list")
     assert "muster hosts add" in empty.stdout
-    added = await muster(
-        api, "hosts", "add", "gpu-01", "10.0.0.1", "--tag", "site:tokyo", "--var", "gpu_host_require_gpu=false"
-    )
+    options = ["--tag", "site:tokyo", "--var", "gpu_host_require_gpu=false"]
+    added = await muster(api, "hosts", "add", "gpu-01", "10.0.0.1", *options)
     assert added.returncode == 0, added.stderr
     assert "muster jobs run site.yml gpu-01" in added.stdout
     listed = json.loads((await muster(api, "hosts", "list", "--json")).stdout)
@@ -81,7 +75,7 @@ async def test_a_key_is_made_and_works(api: Api) -> None:
 
 
 async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:
-    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent", "MUSTER_API_URL": "http://127.0.0.1:1", "MUSTER_API_KEY": "mk_x"}
+    environment = {**NO_HOME, "MUSTER_API_URL": "http://127.0.0.1:1", "MUSTER_API_KEY": "mk_x"}
     command = [sys.executable, "-m", "control_api.cli", "nodes", "list"]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "does not answer" in done.stderr) == (1, True)
@@ -91,7 +85,7 @@ async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:
 
 
 def test_a_wrong_setting_is_named() -> None:
-    environment = {"PATH": "/usr/bin", "HOME": "/nonexistent", "MUSTER_API_PORT": "eighty"}
+    environment = {**NO_HOME, "MUSTER_API_PORT": "eighty"}
     command = [sys.executable, "-m", "control_api.cli", "serve", "api"]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
