@@ -24,6 +24,8 @@ class ActionModule(MusterAction):
 
     def act(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Bring the node into the state asked for."""
+        if not (args["host_id"] or args["node_id"] or self._task.check_mode):
+            raise AnsibleActionFail("the control API does not know this host: host_id or node_id is needed")
         if args["state"] == "registered":
             return self._registered(api, args)
         if args["state"] == "ready":
@@ -36,7 +38,7 @@ class ActionModule(MusterAction):
     def _registered(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Ask for a ticket unless the identity that the host holds is the one the API knows."""
         if not args["host_id"]:
-            raise AnsibleActionFail("host_id is needed to enrol a node")
+            raise AnsibleActionFail("a ticket is for a host: host_id is needed")
         known = api.get(f"/v0/hosts/{args['host_id']}")["node_id"]
         if known and known == args["node_id"]:
             return {"changed": False, "msg": f"registered as {known}", "node_id": known, "ticket": None}
