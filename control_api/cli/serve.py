@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from pydantic import ValidationError
 
 from control_api import logs
@@ -26,10 +27,10 @@ def load_settings() -> Settings:
         raise fail(f"{name}: {first['msg']}", "See docs/reference/settings.md.", code=2) from error
 
 
-def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None]) -> None:
+def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:
     logs.configure(settings, process)
     try:
-        asyncio.run(coroutine)
+        asyncio.run(coroutine, loop_factory=uvloop.new_event_loop if fast else None)
     except MusterError as error:
         raise fail(error.message, error.hint) from error
     except KeyboardInterrupt:
@@ -66,7 +67,7 @@ def router() -> None:
     from control_api.serve import serve_router
 
     settings = load_settings()
-    _run("router", settings, serve_router(settings))
+    _run("router", settings, serve_router(settings), fast=True)
 
 
 @app.command("worker")
