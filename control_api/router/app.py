@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from control_api.router.auth import Caller, authenticate
+from control_api.router.auth import Authenticator, Caller
 from control_api.router.client import Request
 from control_api.router.errors import InternalError, NotReady, RouterError, UnknownUrl, WrongMethod
 from control_api.router.inference import Inference
@@ -38,6 +38,7 @@ class RouterApp:
 
     def __init__(self, poller: TablePoller, inference: Inference, listing: Listing, metrics: Metrics) -> None:
         self._poller = poller
+        self._authenticator = Authenticator(poller)
         self._metrics = metrics
         self._model = Route(listing.one, READ, "inference")
         self._routes = {
@@ -67,7 +68,7 @@ class RouterApp:
             reply.fail(InternalError("The router made a mistake; its log says more under this request id."))
 
     async def _serve(self, request: Request, reply: Reply) -> None:
-        caller = await authenticate(request.header(b"authorization"), self._poller)
+        caller = await self._authenticator.caller(request.headers.get(b"authorization"))
         route = self._route(request)
         if request.method == "OPTIONS":
             reply.empty(f"allow: {_allow(route.methods)}\r\n".encode())

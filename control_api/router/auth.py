@@ -15,16 +15,22 @@ from control_api.router.table import RouteTable
 AUDIENCE = "muster-inference"
 TOKEN_LIFE_S = 600
 LEEWAY_S = 5
+# Callers that are not looked up again until the table changes.
+REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who may call. ``models``, ``pins``: ids that it is limited to; ``None`` means all."""
+    """Somebody who may call. ``models``, ``pins``: ids that it is limited to; ``None`` means all.
+
+    ``is_lasting``: true as long as the table says so, for there is no other end to it.
+    """
 
     id: str
     scopes: frozenset[str]
     models: frozenset[str] | None
     pins: frozenset[str] | None
+    is_lasting: bool = False
 
     def require(self, scope: str) -> None:
         """Raise ``PermissionDenied`` unless the caller has the scope."""
@@ -42,23 +48,49 @@ class Caller:
             raise PermissionDenied("This key may not pin requests to that node.")
 
 
-async def authenticate(authorization: str | None, poller: TablePoller) -> Caller:
-    """Return the caller behind an ``authorization`` header. One that is unknown is looked up again after a refresh.
+class Authenticator:
+    """Knows callers by their ``authorization`` header."""
 
-    Raises ``InvalidKey``, or ``NotReady`` before there is a table.
-    """
-    table = poller.table
-    scheme, _, secret = (authorization or "").partition(" ")
-    secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret:
-        raise InvalidKey("Give an API key in the header 'Authorization: Bearer <key>'.")
-    check = _by_token if secret.count(".") == 2 else _by_key
-    if caller := check(secret, table):
+    def __init__(self, poller: TablePoller) -> None:
+        self._poller = poller
+        self._table: RouteTable | None = None
+        self._callers: dict[bytes, Caller] = {}
+
+    def known(self, header: bytes | None) -> Caller | None:
+        """Return the caller if its API key was checked before against the table in force; this is the usual case.
+
+        Raises ``NotReady`` before there is a table.
+        """
+        table = self._poller.table
+        if table is not self._table:
+            self._table = table
+            self._callers.clear()
+        return self._callers.get(header) if header else None
+
+    async def caller(self, header: bytes | None) -> Caller:
+        """Return the caller behind a header. One that is unknown is looked up again after a refresh.
+
+        Raises ``InvalidKey``, or ``NotReady`` before there is a table.
+        """
+        if caller := self.known(header):
+            return caller
+        scheme, _, secret = (header or b"").decode("latin-1").partition(" ")
+        secret = secret.strip()
+        if scheme.lower() != "bearer" or not secret:
+            raise InvalidKey("Give an API key in the header 'Authorization: Bearer <key>'.")
+        if not (caller := self._check(secret)):
+            await self._poller.wait_for_refresh()
+            caller = self._check(secret)
+        if not caller:
+            raise InvalidKey("The API key or token is not known.")
+        if caller.is_lasting and header and len(self._callers) < REMEMBERED:
+            self.known(None)  # forget the callers of another table
+            self._callers[header] = caller
         return caller
-    await poller.wait_for_refresh()
-    if caller := check(secret, poller.table):
-        return caller
-    raise InvalidKey("The API key or token is not known.")
+
+    def _check(self, secret: str) -> Caller | None:
+        check = _by_token if secret.count(".") == 2 else _by_key
+        return check(secret, self._poller.table)
 
 
 def _by_key(key: str, table: RouteTable) -> Caller | None:
@@ -68,7 +100,7 @@ def _by_key(key: str, table: RouteTable) -> Caller | None:
     if entry.expires_at and entry.expires_at <= datetime.now(UTC):
         raise InvalidKey("The API key has expired.")
     pins = None if "operate" in entry.scopes else frozenset[str]()
-    return Caller(f"key:{entry.id}", entry.scopes, entry.models, pins)
+    return Caller(f"key:{entry.id}", entry.scopes, entry.models, pins, is_lasting=entry.expires_at is None)
 
 
 def _by_token(token: str, table: RouteTable) -> Caller | None:

@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -26,8 +26,7 @@ TIE = 1e-6
 type Route = tuple[str, str]  # node id, model id
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """The right to send one request to a node; counts as in flight until it is given back."""
 
     node: RouteNode
@@ -68,10 +67,11 @@ class Balancer:
         """Lease the best node with a free slot, or return ``None``. Silent nodes count only when no other may be asked."""
         now = self._clock()
         for tier in self._tiers_of(model):
-            if len(tier) > COMPARE_ALL and (lease := self._best(random.sample(tier, 2), model, excluded, now)):
+            if len(tier) > COMPARE_ALL and (lease := self._best(random.sample(tier, 2), model, excluded, now)[0]):
                 return lease
-            if any(self._is_candidate(target, model, excluded, now) for target in tier):
-                return self._best(tier, model, excluded, now)
+            lease, may_be_asked = self._best(tier, model, excluded, now)
+            if lease or may_be_asked:
+                return lease
         return None
 
     def has_candidate(self, model: str, excluded: Set[str] = frozenset()) -> bool:
@@ -151,15 +151,19 @@ class Balancer:
             and (breaker is None or breaker.allows(now))
         )
 
-    def _best(self, targets: Sequence[RouteTarget], model: str, excluded: Set[str], now: float) -> Lease | None:
-        best, best_load = None, math.inf
+    def _best(self, targets: Sequence[RouteTarget], model: str, excluded: Set[str], now: float) -> tuple[Lease | None, bool]:
+        """Return a lease of the best node with a free slot, and whether any node may be asked, now or later."""
+        best, best_load, may_be_asked = None, math.inf, False
         for target in targets:
+            if not self._is_candidate(target, model, excluded, now):
+                continue
+            may_be_asked = True
             route, slots = (target.node_id, model), max(target.slots, 1)
-            if self._is_candidate(target, model, excluded, now) and self._is_free(route, slots, now):
+            if self._is_free(route, slots, now):
                 # The random part only breaks ties, so that equal nodes share the work.
                 load = self._in_flight.get(route, 0) / slots + random.random() * TIE
                 if load < best_load:
                     best, best_load = target, load
         if best is None or self._table is None:
-            return None
-        return self.lease(self._table.nodes[best.node_id], model)
+            return None, may_be_asked
+        return self.lease(self._table.nodes[best.node_id], model), True

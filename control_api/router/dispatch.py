@@ -1,7 +1,7 @@
 """Brings a call to a node that answers it: chooses, sends, judges, and tries the next one while nothing was answered."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from control_api.router.balance import Balancer, Lease
 from control_api.router.call import Call
@@ -34,8 +34,7 @@ class Refused(NodeFailure):
         self.verdict = verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """The part of a stream that is still to come, and the lease that it holds until its end."""
 
     answer: UpstreamAnswer
@@ -43,8 +42,7 @@ class Stream:
     lease: Lease
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """An answer that has begun: ``body`` is all of it, or the first events of a stream."""
 
     status: int
@@ -65,7 +63,7 @@ class Dispatcher:
         self._upstream = upstream
         self._limit_bytes = limit_bytes
 
-    async def open(self, call: Call, on_send: Callable[[], None]) -> Opened:
+    async def open(self, call: Call, on_send: Callable[[], None] | None = None) -> Opened:
         """Return the first answer that may be passed on. The caller closes it.
 
         Parameters
@@ -78,7 +76,8 @@ class Dispatcher:
         while True:
             lease = await self._lease(call, ticket)
             call.node, call.attempts = lease.node, call.attempts + 1
-            on_send()
+            if on_send:
+                on_send()
             opened = None
             try:
                 opened = await self._exchange(call, lease)

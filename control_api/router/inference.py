@@ -79,24 +79,29 @@ class Inference:
 
     async def _answer(self, call: Call, reply: Reply, progress: "_Progress") -> None:
         try:
-            async with KeepAlive(reply, interval_s=self._settings.keep_alive_s, enabled=call.stream) as keep_alive:
-                opened = await self._dispatcher.open(call, on_send=keep_alive.arm)
-                try:
-                    await keep_alive.stop()
-                    progress.first_byte()
-                    await self._pass_on(opened, call, reply)
-                finally:
-                    self._dispatcher.close(opened)
+            if call.stream:
+                await self._answer_stream(call, reply, progress)
+            else:
+                opened = await self._dispatcher.open(call)
+                progress.first_byte()
+                _pass_whole(opened, call, reply)
         except RouterError as error:
             reply.fail(error, call.headers())
 
-    async def _pass_on(self, opened: Opened, call: Call, reply: Reply) -> None:
-        if opened.stream is None:
-            _pass_whole(opened, call, reply)
-            return
-        reply.begin_stream(call.headers())
-        await reply.events(opened.body)
-        await _pass_stream(opened.stream, call, reply)
+    async def _answer_stream(self, call: Call, reply: Reply, progress: "_Progress") -> None:
+        async with KeepAlive(reply, interval_s=self._settings.keep_alive_s) as keep_alive:
+            opened = await self._dispatcher.open(call, on_send=keep_alive.arm)
+            try:
+                await keep_alive.stop()
+                progress.first_byte()
+                if opened.stream is None:
+                    _pass_whole(opened, call, reply)
+                    return
+                reply.begin_stream(call.headers())
+                await reply.events(opened.body)
+                await _pass_stream(opened.stream, call, reply)
+            finally:
+                self._dispatcher.close(opened)
 
 
 def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:

@@ -11,13 +11,12 @@ COMMENT = b": keep-alive\n\n"
 class KeepAlive:
     """Once armed, fixes the status at 200 after ``interval_s`` and sends a comment each time as long again.
 
-    A context manager that has stopped at its end. ``enabled``: false for an answer that is no stream.
+    A context manager that has stopped at its end.
     """
 
-    def __init__(self, reply: Reply, *, interval_s: float, enabled: bool) -> None:
+    def __init__(self, reply: Reply, *, interval_s: float) -> None:
         self._reply = reply
         self._interval_s = interval_s
-        self._enabled = enabled
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
@@ -30,7 +29,7 @@ class KeepAlive:
 
     def arm(self) -> None:
         """Start the clock, unless it runs."""
-        if self._enabled and self._timer is None:
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval_s, self._begin)
 
     async def stop(self) -> None:

@@ -1,9 +1,14 @@
-"""Figures of the router for Prometheus, by model and node; label values come from the route table, never from callers."""
+"""Figures of the router for Prometheus, by model and node; label values come from the route table, never from callers.
 
+Counting is a few additions per request; Prometheus' own classes are used only to write the text when somebody looks.
+"""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from control_api.router.balance import Balancer
@@ -14,51 +19,82 @@ _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-class Metrics:
+class Histogram:
+    """Durations in buckets, by model."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self._sums: defaultdict[str, float] = defaultdict(float)
+
+    def observe(self, model: str, value_s: float) -> None:
+        """Count one duration."""
+        counts = self._counts.get(model)
+        if counts is None:
+            counts = self._counts[model] = [0] * (len(_SECONDS) + 1)
+        counts[bisect_left(_SECONDS, value_s)] += 1
+        self._sums[model] += value_s
+
+    def family(self, name: str, what: str) -> Metric:
+        """Return the figures as Prometheus wants them."""
+        family = HistogramMetricFamily(name, what, labels=("model",))
+        for model, counts in self._counts.items():
+            total, buckets = 0, []
+            for bound, count in zip((*map(str, _SECONDS), "+Inf"), counts, strict=True):
+                total += count
+                buckets.append((bound, total))
+            family.add_metric((model,), buckets, self._sums[model])
+        return family
+
+
+class Metrics(Collector):
     """A ``RecordSink`` that counts, beside gauges read from the balancer and the queue when somebody looks."""
 
     def __init__(self, balancer: Balancer, room: WaitingRoom) -> None:
+        self._balancer = balancer
+        self._room = room
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._errors: Counter[tuple[str, str]] = Counter()
+        self._attempts: Counter[str] = Counter()
+        self._first_byte, self._duration, self._queue = Histogram(), Histogram(), Histogram()
         self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(balancer, room))
-        self._requests = Counter(
-            "muster_router_requests",
-            "Finished requests; status 499: the client left.",
-            ("model", "status"),
-            registry=self._registry,
-        )
-        self._errors = Counter(
-            "muster_router_errors", "Errors of the router's own.", ("model", "code"), registry=self._registry
-        )
-        self._attempts = Counter("muster_router_attempts", "Requests sent to nodes.", ("model",), registry=self._registry)
-        self._first_byte = self._histogram("muster_router_first_byte_seconds", "Until the first data of the answer.")
-        self._duration = self._histogram("muster_router_duration_seconds", "Until the last byte of the answer.")
-        self._queue = self._histogram("muster_router_queue_seconds", "Waiting for a free slot.")
+        self._registry.register(self)
 
     def record(self, record: RequestRecord) -> None:
         """Count one request."""
-        self._requests.labels(record.model, record.status).inc()
+        model = record.model
+        self._requests[model, record.status] += 1
+        self._attempts[model] += record.attempts
         if record.error_code:
-            self._errors.labels(record.model, record.error_code).inc()
-        self._attempts.labels(record.model).inc(record.attempts)
-        self._duration.labels(record.model).observe(record.duration_s)
-        self._queue.labels(record.model).observe(record.queue_s)
+            self._errors[model, record.error_code] += 1
+        self._duration.observe(model, record.duration_s)
+        self._queue.observe(model, record.queue_s)
         if record.first_byte_s is not None:
-            self._first_byte.labels(record.model).observe(record.first_byte_s)
+            self._first_byte.observe(model, record.first_byte_s)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def _histogram(self, name: str, what: str) -> Histogram:
-        return Histogram(name, what, ("model",), buckets=_SECONDS, registry=self._registry)
-
-
-class _Gauges(Collector):
-    def __init__(self, balancer: Balancer, room: WaitingRoom) -> None:
-        self._balancer = balancer
-        self._room = room
-
     def collect(self) -> Iterator[Metric]:
+        """Yield all figures."""
+        requests = CounterMetricFamily(
+            "muster_router_requests", "Finished requests; status 499: the client left.", labels=("model", "status")
+        )
+        for (model, status), count in self._requests.items():
+            requests.add_metric((model, str(status)), count)
+        errors = CounterMetricFamily("muster_router_errors", "Errors of the router's own.", labels=("model", "code"))
+        for labels, count in self._errors.items():
+            errors.add_metric(labels, count)
+        attempts = CounterMetricFamily("muster_router_attempts", "Requests sent to nodes.", labels=("model",))
+        for model, count in self._attempts.items():
+            attempts.add_metric((model,), count)
+        yield from (requests, errors, attempts)
+        yield self._first_byte.family("muster_router_first_byte_seconds", "Until the first data of the answer.")
+        yield self._duration.family("muster_router_duration_seconds", "Until the last byte of the answer.")
+        yield self._queue.family("muster_router_queue_seconds", "Waiting for a free slot.")
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Metric]:
         in_flight = GaugeMetricFamily("muster_router_in_flight", "Requests at a node now.", labels=("node", "model"))
         for route, count in self._balancer.in_flight.items():
             in_flight.add_metric(route, count)

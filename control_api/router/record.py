@@ -1,11 +1,9 @@
 """What is kept of a request once its answer is over."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRecord:
+class RequestRecord(NamedTuple):
     """One finished request. Durations in seconds; ``first_byte_s`` is ``None`` if nothing of an answer came.
 
     ``status`` is 499 when the client left; ``error_code`` is that of our own error, also at the end of a stream.

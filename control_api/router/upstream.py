@@ -1,7 +1,6 @@
 """How a request travels to a node: one method, so that the client behind it can be exchanged."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from control_api.router.table import RouteNode
 
@@ -26,8 +25,7 @@ class AnswerTooLarge(NodeFailure):
     """A whole answer was larger than the limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRequest:
+class UpstreamRequest(NamedTuple):
     """A request to a node. ``headers``: lines that end in CRLF, beside those that HTTP and the node's key need."""
 
     node: RouteNode
