@@ -24,6 +24,7 @@ VARIABLES = ["--var", "gpu_host_require_gpu=false", "--var", "node_service_allow
 ENGINE = ["--var", "node_service_engine_threads=1"]
 LOGIN = ["--user", "ops", "--credential", "lab"]
 EMBEDDING = "embed:tiny"
+QUESTION = "What is the capital of France? Answer in one short sentence."
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_the_service_is_confined_and_no_token_is_left_on_a_host(stack: Stack, ma
 
 
 def test_the_official_client_cannot_tell_the_router_from_openai(client: openai.OpenAI) -> None:
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages = [{"role": "user", "content": QUESTION}]
     answer = client.chat.completions.with_raw_response.create(model=MODEL, messages=messages, max_tokens=24, temperature=0)  # type: ignore[arg-type]
     assert "Paris" in (answer.parse().choices[0].message.content or "")
     assert answer.headers["x-muster-node"]
