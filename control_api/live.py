@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from control_api.access.models import Scope
 from control_api.automation import repository as jobs
-from control_api.automation.models import JobEventOut
+from control_api.automation.schemas import JobEventOut
 from control_api.errors import Forbidden, MusterError
 from control_api.kit.tasks import owned_task
 from control_api.kit.wire import Wire

@@ -23,6 +23,7 @@ _STATUS = {
     "runner_on_unreachable": "unreachable",
     "runner_on_async_failed": "failed",
 }
+_TASK_ENDED = ("runner_on_ok", "runner_on_failed", "runner_on_skipped", "runner_on_unreachable", "runner_on_async_ok")
 _RECAP = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable", "skipped": "skipped"}
 
 
@@ -79,6 +80,7 @@ class RunLog:
     recap: dict[str, dict[str, int]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     last_error: str | None = None
+    _diffs: dict[str, str] = field(default_factory=dict)
     _highest: int = 0
     _seen: int = 0
 
@@ -106,6 +108,7 @@ class RunLog:
             self.recap = _recap(data)
         status = _status(name, data)
         self._remember(name, status, data, raw)
+        diff = self._diff(name, data, str(raw.get("stdout") or ""))
         return self._row(
             {
                 "event": name,
@@ -114,7 +117,7 @@ class RunLog:
                 "status": status,
                 "duration_s": _number(data.get("duration")),
                 "stdout": str(raw.get("stdout") or ""),
-                "diff": str(raw.get("stdout") or "").strip() or None if name == "runner_on_file_diff" else None,
+                "diff": diff,
             }
         )
 
@@ -126,6 +129,15 @@ class RunLog:
                 values[name] = text[: _LIMITS[name]] if name in _LIMITS else text
         missing = dict.fromkeys(("play", "role", "task", "duration_s", "diff"))
         return {**missing, **values, "job_id": self.job_id, "attempt": self.attempt, "counter": self.made}
+
+    def _diff(self, name: str, data: dict[str, Any], stdout: str) -> str | None:
+        """Return the difference that a task made on a host, with the task's end; it was reported just before."""
+        host = str(data.get("host"))
+        if name == "runner_on_file_diff":
+            self._diffs[host] = (self._diffs.get(host, "") + stdout)[:MAX_TEXT_BYTES]
+        if name in _TASK_ENDED:
+            return self._diffs.pop(host, "").strip() or None
+        return None
 
     def _remember(self, name: str, status: str | None, data: dict[str, Any], raw: dict[str, Any]) -> None:
         if status in ("failed", "unreachable") and not data.get("ignore_errors") and data.get("host"):

@@ -5,7 +5,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import outcome, repository
 from control_api.automation.event import MAX_TEXT_BYTES, clean
-from control_api.automation.models import Job, JobCreate, JobEventsIn, JobStatus
+from control_api.automation.models import Job, JobStatus
+from control_api.automation.schemas import JobCreate, JobEventsIn
 from control_api.automation.service import JobService, describe
 from control_api.errors import BadInput, Conflict, Forbidden
 from control_api.kit.clock import db_now
@@ -30,7 +31,8 @@ async def open_run(jobs: JobService, session: AsyncSession, wanted: JobCreate, r
     stored = await jobs.store(session, job, wanted.hosts)
     if stored is not job:
         return stored
-    await repository.update_running(session, job.id, ATTEMPT, lease_until=db_now(LEASE_S), started_at=db_now())
+    fence = await repository.next_fence(session)
+    await repository.update_running(session, job.id, ATTEMPT, lease_until=db_now(LEASE_S), started_at=db_now(), fence=fence)
     if job.locks_hosts:
         await _lock(session, job)
     await outcome.begin(session, job, jobs.playbooks.leaves(job.playbook))

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from control_api.automation import repository
+from control_api.automation import history, repository
 from control_api.automation.models import JobStatus
 from control_api.kit.database import Database
 from control_api.kit.ids import first_id_at
@@ -81,7 +81,7 @@ class Janitor:
             still_open = await repository.open_ids(session, before)
         while True:
             async with self._database.telemetry.write() as session:
-                if await repository.delete_events(session, before, still_open, BATCH) < BATCH:
+                if await history.delete_events(session, before, still_open, BATCH) < BATCH:
                     return
 
     async def _remove_jobs(self) -> None:

@@ -41,8 +41,11 @@ class RunOrder(BaseModel):
     attempt: int
     playbook: str
     check: bool
+    fence: int
     leaves: HostState | None
+    unlocks_at: str | None
     timeout_s: int
+    task_timeout_s: int | None
     cancel_grace_s: float
     extra_vars: dict[str, Any]
     inventory: InventoryOut

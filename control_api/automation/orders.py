@@ -40,13 +40,15 @@ class OrderDesk:
     async def make(self, session: AsyncSession, job: Job) -> RunOrder:
         """Return the order for the present attempt of a job."""
         settings = self._settings
+        playbook = self._playbooks.get(job.playbook)
         host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]
         inventory = await self._fleet.inventory(session, host_ids)
         return RunOrder(
-            **job.model_dump(include={"attempt", "playbook", "check", "timeout_s", "extra_vars"}),
+            **job.model_dump(include={"attempt", "playbook", "check", "fence", "timeout_s", "task_timeout_s", "extra_vars"}),
             **settings.model_dump(include={"project_dir", "site_dir", "state_dir", "cache_dir"}),
             job_id=job.id,
-            leaves=self._playbooks.leaves(job.playbook),
+            leaves=playbook.leaves,
+            unlocks_at=playbook.unlocks_at,
             cancel_grace_s=settings.job_cancel_grace_s,
             inventory=inventory,
             secrets=await self._secrets(session, job, host_ids),

@@ -83,7 +83,7 @@ async def finish(session: AsyncSession, job_id: str, attempt: int, leaves: HostS
     await repository.unlock_hosts(session, job_id)
     job = await session.get_one(Job, job_id)
     if leaves and not job.check:
-        await _settle_hosts(session, job_id, leaves, outcome)
+        await _settle_hosts(session, job, leaves, outcome)
     publish_job(session, job_id, job.playbook, outcome.status, outcome.reason)
     return True
 
@@ -101,13 +101,15 @@ async def give_up(session: AsyncSession, job: Job, leaves: HostState | None, rea
     return True
 
 
-async def _settle_hosts(session: AsyncSession, job_id: str, leaves: HostState, outcome: Outcome) -> None:
+async def _settle_hosts(session: AsyncSession, job: Job, leaves: HostState, outcome: Outcome) -> None:
     """A host is what the playbook leaves only if the recap says that nothing went wrong on it to the end."""
     complete = outcome.status in (JobStatus.SUCCESSFUL, JobStatus.FAILED)
-    hosts = (await repository.hosts_of(session, [job_id]))[job_id]
+    hosts = (await repository.hosts_of(session, [job.id]))[job.id]
+    # The locks may have been given up before the end: a host that somebody else has changed since is theirs to speak for.
+    mine = {host.host_id for host in hosts} - await repository.taken_later(session, [host.host_id for host in hosts], job.fence)
     good = {host.host_id for host in hosts if complete and _went_well(outcome.recap.get(host.name))}
-    await _set_host_state(session, good, leaves)
-    await _set_host_state(session, {host.host_id for host in hosts} - good, HostState.FAILED)
+    await _set_host_state(session, good & mine, leaves)
+    await _set_host_state(session, mine - good, HostState.FAILED)
 
 
 def _went_well(counts: Mapping[str, Any] | None) -> bool:

@@ -16,16 +16,18 @@ class Playbook:
     Parameters
     ----------
     locks_hosts: no other locking playbook runs on its hosts meanwhile.
+    unlocks_at: name of the play from which on its hosts are free for others: it and what follows only talks to the API.
     leaves: the state that a host is in when it went well; None: the playbook says nothing about that.
     """
 
     name: str
     locks_hosts: bool = True
     leaves: HostState | None = None
+    unlocks_at: str | None = None
 
 
 KNOWN = (
-    Playbook("site.yml", leaves=HostState.PROVISIONED),
+    Playbook("site.yml", leaves=HostState.PROVISIONED, unlocks_at="Distribute models"),
     Playbook("provision.yml", leaves=HostState.PROVISIONED),
     Playbook("deploy_node.yml", leaves=HostState.PROVISIONED),
     Playbook("upgrade.yml", leaves=HostState.PROVISIONED),

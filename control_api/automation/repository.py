@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import exists, func, or_
+from sqlalchemy import exists, or_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import aliased
 from sqlmodel import col, delete, select, update
@@ -12,6 +12,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.automation.models import HostLock, Job, JobEvent, JobHost, JobStatus
 from control_api.kit.clock import db_now
 from control_api.kit.paging import page
+from control_api.kit.revision import bump, current
+
+_FENCE = "job_fence"
 
 
 async def get_job(session: AsyncSession, job_id: str) -> Job | None:
@@ -80,9 +83,18 @@ async def claim(session: AsyncSession, worker: str, lease_s: int) -> Job | None:
         .execution_options(synchronize_session=False)
     )
     job = (await session.exec(statement)).scalars().first()
+    if job:
+        job.fence = await next_fence(session)
+        session.add(job)
     if job and job.locks_hosts:
         await lock_hosts(session, job.id)
     return job
+
+
+async def next_fence(session: AsyncSession) -> int:
+    """Return a number higher than those of all runs that began before. Runs begin one after another because of it."""
+    await bump(session, _FENCE)
+    return await current(session, _FENCE)
 
 
 def _is_blocked(candidate: Any) -> Any:
@@ -113,6 +125,22 @@ async def lock_hosts(session: AsyncSession, job_id: str) -> None:
 async def unlock_hosts(session: AsyncSession, job_id: str) -> None:
     """Give up the locks of a job."""
     await session.exec(delete(HostLock).where(col(HostLock.job_id) == job_id))
+
+
+async def release_hosts(session: AsyncSession, job_id: str, attempt: int) -> None:
+    """Give up the locks of a job before it ends, if this attempt of it still runs."""
+    ours = exists().where(col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.status) == JobStatus.RUNNING)
+    await session.exec(delete(HostLock).where(col(HostLock.job_id) == job_id, ours))
+
+
+async def taken_later(session: AsyncSession, host_ids: Collection[str], fence: int) -> set[str]:
+    """Return those of the hosts that a later run has locked since, to change them."""
+    statement = (
+        select(JobHost.host_id)
+        .join(Job, col(Job.id) == JobHost.job_id)
+        .where(col(JobHost.host_id).in_(host_ids), col(Job.fence) > fence, col(Job.locks_hosts), ~col(Job.check))
+    )
+    return set((await session.exec(statement)).all())
 
 
 async def blockers(session: AsyncSession, host_ids: Collection[str], job: Job | None = None) -> list[tuple[str, Job]]:
@@ -201,27 +229,10 @@ async def events_after(session: AsyncSession, job_id: str, after_id: int, limit:
     return list((await session.exec(statement)).all())
 
 
-async def count_events(session: AsyncSession, jobs: Collection[Job]) -> dict[str, int]:
-    """Return how many events are stored of the latest attempt of each job."""
-    counted = select(JobEvent.job_id, JobEvent.attempt, func.count()).where(col(JobEvent.job_id).in_([job.id for job in jobs]))
-    rows = (await session.exec(counted.group_by(col(JobEvent.job_id), col(JobEvent.attempt)))).all()
-    stored = {(job_id, attempt): count for job_id, attempt, count in rows}
-    return {job.id: stored.get((job.id, job.attempt), 0) for job in jobs}
-
-
 async def open_ids(session: AsyncSession, before: str) -> list[str]:
     """Return the ids of jobs that have not ended, of those that sort before an id."""
     statement = select(Job.id).where(col(Job.id) < before, col(Job.status).in_([JobStatus.QUEUED, JobStatus.RUNNING]))
     return list((await session.exec(statement)).all())
-
-
-async def delete_events(session: AsyncSession, before: str, keep: Collection[str], limit: int) -> int:
-    """Delete up to ``limit`` events of jobs that sort before an id, but for those of ``keep``; return how many they were.
-
-    The time of an event is what the run says; the job's id is ours.
-    """
-    old = select(JobEvent.id).where(col(JobEvent.job_id) < before, col(JobEvent.job_id).not_in(keep)).limit(limit)
-    return (await session.exec(delete(JobEvent).where(col(JobEvent.id).in_(old)))).rowcount
 
 
 async def delete_jobs(session: AsyncSession, before: str, limit: int) -> int:

@@ -5,9 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response, status
 
 from control_api.access.principal import Operator, Reader
-from control_api.automation import external, repository
-from control_api.automation.models import Job, JobCreate, JobEventOut, JobEventsIn, JobEventsOut, JobOut, JobStatus
+from control_api.automation import external, history, repository
+from control_api.automation.models import Job, JobStatus
+from control_api.automation.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsIn, JobEventsOut, JobOut
 from control_api.automation.service import JobService
+from control_api.fleet.schemas import InventoryOut
 from control_api.kit.http import ReadSession, TelemetryRead, TelemetryWrite, WriteSession
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import Page
@@ -60,9 +62,31 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}")
-async def get_job(job_id: str, _: Reader, request: Request, session: ReadSession, telemetry: TelemetryRead) -> JobOut:
+async def get_job(job_id: str, _: Reader, request: Request, session: ReadSession, telemetry: TelemetryRead) -> JobDetail:
     """Show a job; while it is queued, ``waiting_for`` says what for."""
-    return await _one(request, session, telemetry, await _jobs(request).get(session, job_id))
+    return await _jobs(request).detail(session, telemetry, await _jobs(request).get(session, job_id))
+
+
+@router.get("/jobs/{job_id}/inventory")
+async def get_inventory(job_id: str, _: Reader, request: Request, session: ReadSession) -> InventoryOut:
+    """Show the inventory that a job ran with."""
+    return await _jobs(request).inventory(session, job_id)
+
+
+@router.get("/jobs/{job_id}/changes")
+async def list_changes(
+    job_id: str,
+    _: Reader,
+    request: Request,
+    session: ReadSession,
+    telemetry: TelemetryRead,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[ChangeOut]:
+    """List what a job changed, with the differences; in check mode what it would have changed."""
+    job = await _jobs(request).get(session, job_id)
+    rows, next_cursor = await history.page_changes(telemetry, job, cursor, limit)
+    return Page(items=[ChangeOut.model_validate(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get("/jobs/{job_id}/events")

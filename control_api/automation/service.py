@@ -2,23 +2,29 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation import repository
-from control_api.automation.models import EventsOut, Job, JobCreate, JobHost, JobHostOut, JobOut, JobStatus
+from control_api.automation import history, repository
+from control_api.automation.models import Job, JobHost, JobInventory, JobStatus
 from control_api.automation.outcome import publish_job
 from control_api.automation.playbooks import PlaybookCatalogue
+from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
 from control_api.errors import BadInput, Conflict, NotFound
+from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.service import FleetService
-from control_api.kit.clock import db_now
+from control_api.kit.clock import db_now, utcnow
+from control_api.kit.ids import first_id_at
 from control_api.settings import Settings
 
 _COPIED = {"id", "playbook", "extra_vars", "check", "external", "status", "reason", "attempt", "rc", "priority", "timeout_s",
            "retry_of", "requested_by", "created_at", "started_at", "finished_at", "cancel_requested_at", "recap",
-           "ansible_version"}  # fmt: skip
+           "ansible_version", "playbook_revision", "task_timeout_s", "fence"}  # fmt: skip
+
+SLOWEST_TASKS = 10
 
 
 class JobService:
@@ -124,22 +130,38 @@ class JobService:
             check=job.check,
             priority=job.priority,
             timeout_s=job.timeout_s,
+            task_timeout_s=job.task_timeout_s,
         )
         return await self.create(session, wanted, requested_by, retry_of=job_id)
 
     async def out(self, session: AsyncSession, telemetry: AsyncSession, jobs: Sequence[Job]) -> list[JobOut]:
         """Return jobs as callers see them."""
         hosts = await repository.hosts_of(session, [job.id for job in jobs])
-        stored = await repository.count_events(telemetry, jobs)
+        stored = await history.count_events(telemetry, jobs)
+        kept_since = first_id_at(utcnow() - timedelta(days=self._settings.keep_events_days))
         return [
             JobOut(
                 **job.model_dump(include=_COPIED),
                 hosts=[JobHostOut(id=host.host_id, name=host.name) for host in hosts[job.id]],
                 waiting_for=await self._waiting_for(session, job, hosts[job.id]),
-                events=EventsOut(stored=stored[job.id], expected=job.events_expected),
+                events=EventsOut(stored=stored[job.id], expected=job.events_expected if job.id >= kept_since else None),
             )
             for job in jobs
         ]
+
+    async def detail(self, session: AsyncSession, telemetry: AsyncSession, job: Job) -> JobDetail:
+        """Return a job with what its events tell."""
+        (out,) = await self.out(session, telemetry, [job])
+        slowest = [SlowTask.model_validate(row) for row in await history.slowest_tasks(telemetry, job, SLOWEST_TASKS)]
+        return JobDetail(**out.model_dump(), slowest_tasks=slowest)
+
+    async def inventory(self, session: AsyncSession, job_id: str) -> InventoryOut:
+        """Return the inventory that a job ran with. Raises ``NotFound`` if it has none."""
+        job = await self.get(session, job_id)
+        if not (stored := await session.get(JobInventory, job_id)):
+            why = "A run from elsewhere has an inventory of its own." if job.external else "The job has not started."
+            raise NotFound(why, code="no_inventory")
+        return InventoryOut.model_validate(stored.snapshot)
 
     async def _waiting_for(self, session: AsyncSession, job: Job, hosts: Sequence[JobHost]) -> str | None:
         if job.status != JobStatus.QUEUED:

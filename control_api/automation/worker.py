@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from control_api.automation import outcome, repository
 from control_api.automation.janitor import Janitor
 from control_api.automation.launcher import Launcher
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job, JobInventory, JobStatus
 from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s, run_root
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
@@ -107,8 +107,10 @@ class Worker:
     async def _start(self, job: Job) -> None:
         log.info("job.claimed", job_id=job.id, playbook=job.playbook, attempt=job.attempt)
         try:
-            async with self._database.control.read() as session:
+            async with self._database.control.write() as session:
                 order = await self._desk.make(session, job)
+                snapshot = order.inventory.model_dump(mode="json")
+                await session.merge(JobInventory(job_id=job.id, attempt=job.attempt, snapshot=snapshot))
             await self._launcher.launch(order)
         except Exception as error:  # Any: one job that cannot be started must not keep the worker from the others.
             log.error("job.not_started", job_id=job.id, exc_info=error)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from control_api.client import live
 from control_api.client.http import PAGE_SIZE, Http
-from control_api.client.schemas import JobCreate, JobEventOut, JobEventsOut, JobOut, Page
+from control_api.client.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut, Page
 
 # The end of a job is asked for at least this often, whatever the live connection says.
 CHECK_EVERY_S = 3.0
@@ -25,15 +25,19 @@ class Jobs:
         """Queue a job."""
         return await self._http.post(JobOut, "/v0/jobs", job)
 
+    async def changes(self, job_id: str) -> list[ChangeOut]:
+        """Return what a job changed, or would have changed in check mode, oldest first."""
+        return [change async for change in self._http.items(ChangeOut, f"/v0/jobs/{quote(job_id, safe='')}/changes")]
+
     async def list(self, *, limit: int | None = None) -> list[JobOut]:
         """Return jobs, newest first; ``limit``: at most so many."""
         if limit is not None:
             return (await self._http.get(Page[JobOut], "/v0/jobs", limit=limit)).items
         return [job async for job in self._http.items(JobOut, "/v0/jobs")]
 
-    async def get(self, job_id: str) -> JobOut:
+    async def get(self, job_id: str) -> JobDetail:
         """Return one job."""
-        return await self._http.get(JobOut, f"/v0/jobs/{quote(job_id, safe='')}")
+        return await self._http.get(JobDetail, f"/v0/jobs/{quote(job_id, safe='')}")
 
     async def cancel(self, job_id: str) -> JobOut:
         """Ask a job to stop."""

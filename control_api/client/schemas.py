@@ -9,7 +9,8 @@ from control_api.access.models import (
     SessionOut,
     UserOut,
 )
-from control_api.automation.models import JobCreate, JobEventOut, JobEventsOut, JobOut, JobStatus
+from control_api.automation.models import JobStatus
+from control_api.automation.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut
 from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut, RegisterModelRequest
 from control_api.distribution.models import DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
@@ -29,6 +30,7 @@ __all__ = [
     "ApiKeyCreate",
     "ApiKeyCreated",
     "ApiKeyOut",
+    "ChangeOut",
     "CredentialOut",
     "DistributeOut",
     "DistributeRequest",
@@ -42,6 +44,7 @@ __all__ = [
     "HubOut",
     "InferenceTokenOut",
     "JobCreate",
+    "JobDetail",
     "JobEventOut",
     "JobEventsOut",
     "JobOut",

@@ -38,6 +38,7 @@ KEY = "mk_" + "k" * 43
 PLAYBOOKS = (
     Playbook("site.yml", leaves=HostState.PROVISIONED),
     Playbook("sleep.yml"),
+    Playbook("release.yml", leaves=HostState.PROVISIONED, unlocks_at="Talk to the API only"),
     Playbook("stubborn.yml"),
     Playbook("secrets.yml"),
     Playbook("remote.yml"),

@@ -18,6 +18,8 @@ from control_api.automation.supervisor.agent import Agent, AgentError, agent
 from control_api.automation.supervisor.lease import Lease, Stop
 from control_api.automation.supervisor.reap import reap_hosts
 from control_api.automation.supervisor.record import Recorder, outcome_of, outcome_of_stop
+from control_api.automation.supervisor.release import HostRelease
+from control_api.automation.supervisor.revision import project_revision
 from control_api.automation.supervisor.rundir import RunDirectory
 from control_api.automation.supervisor.sink import EventSink
 from control_api.kit.database import Database
@@ -54,14 +56,20 @@ class Supervisor:
         self._sink = EventSink(database.telemetry, self._log)
         self._recorder = Recorder(order, database, self._sink, self._log)
         self._directory = RunDirectory(order)
+        self._release = HostRelease(database.control, order)
 
     async def run(self) -> bool:
         """Run the playbook and record what became of it; False if the attempt was given up by somebody else meanwhile."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._lease.end, Stop.TERMINATED)
+        revision = await asyncio.to_thread(project_revision, self._order.project_dir)
         version = importlib.metadata.version("ansible-core")
-        if not await self._lease.renew(supervisor_pid=os.getpid(), ansible_version=version):
+        if not await self._lease.renew(supervisor_pid=os.getpid(), ansible_version=version, playbook_revision=revision):
             return False
-        async with owned_task(self._lease.run(), name="lease"), owned_task(self._sink.run(), name="events"):
+        async with (
+            owned_task(self._lease.run(), name="lease"),
+            owned_task(self._sink.run(), name="events"),
+            owned_task(self._release.run(), name="release"),
+        ):
             result = await self._play()
             return self._stopped != Stop.GIVEN_UP and await self._recorder.record(result, self._directory)
 
@@ -110,9 +118,13 @@ class Supervisor:
             private_data=self._directory.private_data("run", order.extra_vars),
             inventories=self._directory.inventories,
             environment=self._directory.environment(order.job_id),
-            handler=self._sink.handle,
+            handler=self._handle,
             options="--diff --check" if order.check else "--diff",
         )
+
+    def _handle(self, raw: dict[str, Any]) -> bool:
+        self._release.look(raw)
+        return self._sink.handle(raw)
 
     async def _end_tree(self, grace_s: float, ssh_agent: Agent) -> None:
         left = await asyncio.to_thread(processes.end_tree, os.getpid(), grace_s=grace_s, keep=ssh_agent.pids)

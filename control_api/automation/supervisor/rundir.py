@@ -105,6 +105,7 @@ class RunDirectory:
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
             "MUSTER_JOB_ID": job_id,
+            "MUSTER_JOB_FENCE": str(order.fence),
             "MUSTER_TOKEN_FILE": str(self.path / "token"),
             "MUSTER_API_URL": order.api_url,
             "MUSTER_INVENTORY_SNAPSHOT": str(self.path / "inventory.json"),
@@ -114,6 +115,8 @@ class RunDirectory:
         }
         if len(str(self._control)) <= _MAX_SOCKET_DIR:
             environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(self._control)
+        if order.task_timeout_s:
+            environment["ANSIBLE_TASK_TIMEOUT"] = str(order.task_timeout_s)
         if order.secrets.ssh_keys:
             environment["SSH_AUTH_SOCK"] = str(self.agent_socket)
         if order.site_dir and (order.site_dir / "vault_password").is_file():
