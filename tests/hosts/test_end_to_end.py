@@ -11,7 +11,11 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
+from control_api.firststart import SETUP_LINK_FILE
+from tests.dashboards.screenshots import ARGUMENTS
+from tests.dashboards.test_browser import chromium
 from tests.hosts.conftest import LabHosts
 from tests.hosts.lab import Host
 from tests.hosts.stack import MODEL, Stack, running_stack
@@ -24,6 +28,7 @@ VARIABLES = ["--var", "gpu_host_require_gpu=false", "--var", "node_service_allow
 ENGINE = ["--var", "node_service_engine_threads=1"]
 LOGIN = ["--user", "ops", "--credential", "lab"]
 EMBEDDING = "embed:tiny"
+SLOW_MS = 60_000
 QUESTION = "What is the capital of France? Answer in one short sentence."
 
 
@@ -123,6 +128,29 @@ def test_the_official_client_cannot_tell_the_router_from_openai(client: openai.O
     assert unknown.value.code == "model_not_found"
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="mk_" + "x" * 43).models.list()
+
+
+def test_an_operator_sets_up_logs_in_sees_the_nodes_online_and_chats(stack: Stack) -> None:
+    link = (stack.state_dir / SETUP_LINK_FILE).read_text().strip()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="en-GB")
+        page.goto(link)
+        page.get_by_label("User name").fill("alice")
+        page.get_by_label("Password").fill("correct horse battery")
+        page.get_by_role("button", name="Make the account and log in").click()
+        expect(page.get_by_role("heading", name="Overview")).to_be_visible(timeout=SLOW_MS)
+        page.get_by_role("link", name="Nodes", exact=True).click()
+        for name in NAMES:
+            expect(page.get_by_role("article", name=name)).to_contain_text("Online", timeout=SLOW_MS)
+        page.get_by_role("link", name="Jobs", exact=True).click()
+        expect(page.get_by_text("site.yml").first).to_be_visible(timeout=SLOW_MS)
+        page.get_by_role("link", name="Playground").click()
+        ask = page.get_by_placeholder("Ask something…")
+        ask.fill(QUESTION)
+        ask.press("Enter")
+        expect(page.get_by_text("capital of France is Paris")).to_be_visible(timeout=SLOW_MS)
+        browser.close()
 
 
 def test_a_second_run_changes_nothing(stack: Stack) -> None:
