@@ -31,8 +31,12 @@ class Command:
 type Start = Callable[[int, Path, list[str]], Command]  # port, folder of its own, node URLs
 
 
-def muster(port: int, _folder: Path, nodes: list[str]) -> Command:
-    return Command([sys.executable, "-m", "benchmarks.router", str(port), ",".join(nodes)], key=router.KEY)
+def muster(port: int, folder: Path, nodes: list[str]) -> Command:
+    return Command([sys.executable, "-m", "benchmarks.router", str(port), ",".join(nodes), str(folder)], key=router.KEY)
+
+
+def muster_content(port: int, folder: Path, nodes: list[str]) -> Command:
+    return Command([*muster(port, folder, nodes).argv, "--content"], key=router.KEY)
 
 
 def nginx(port: int, folder: Path, nodes: list[str]) -> Command:
@@ -94,6 +98,7 @@ def protocol(port: int, _folder: Path, nodes: list[str]) -> Command:
 
 PEERS: dict[str, Start] = {
     "muster": muster,
+    "muster-content": muster_content,
     "nginx": nginx,
     "vllm-router": vllm_router,
     "litellm": litellm,

@@ -1,17 +1,22 @@
 """The router with everything on: key check, limits, queue, breaker, metrics and history.
 
-Run: ``python -m benchmarks.router PORT NODE_URL,NODE_URL``.
+Run: ``python -m benchmarks.router PORT NODE_URL,NODE_URL FOLDER [--content]``; with content the history has all words, too.
 """
 
 import hashlib
 import sys
+from pathlib import Path
 
 import uvloop
 
 from benchmarks.mock_node import MODEL
+from control_api.kit.database import Database
+from control_api.migrations import runner
+from control_api.router.history import History
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
+from control_api.settings import Settings
 
 KEY = "mk_bench"
 SLOTS = 4096
@@ -44,9 +49,21 @@ class FixedSource:
         return None if known_revision == self._table.revision else self._table
 
 
+async def run(port: int, nodes: list[str], folder: Path, *, content: bool) -> None:
+    store = Settings(state_dir=folder, database_url=None)
+    await runner.upgrade(store)
+    database = Database.open(store.control_url, store.telemetry_url)
+    settings = RouterSettings(port=port, queue_size=10_000, history_content=content)
+    try:
+        async with History.open(database.telemetry) as history:
+            await serve(settings, FixedSource(table_of(nodes)), sinks=[history])
+    finally:
+        await database.close()
+
+
 def main() -> None:
-    settings = RouterSettings(port=int(sys.argv[1]), queue_size=10_000)
-    uvloop.run(serve(settings, FixedSource(table_of(sys.argv[2].split(",")))))
+    port, nodes, folder = sys.argv[1:4]
+    uvloop.run(run(int(port), nodes.split(","), Path(folder), content="--content" in sys.argv))
 
 
 if __name__ == "__main__":

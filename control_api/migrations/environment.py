@@ -9,7 +9,8 @@ import control_api.catalogue.models
 import control_api.distribution.models
 import control_api.fleet.models
 import control_api.kit.bus
-import control_api.kit.revision  # noqa: F401 - the imports register the tables
+import control_api.kit.revision
+import control_api.telemetry.models  # noqa: F401 - the imports register the tables
 from control_api.kit.tables import ControlTable, TelemetryTable
 from control_api.migrations.runner import StoreSchema
 

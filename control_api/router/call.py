@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from control_api.router.errors import RouterError
 from control_api.router.table import RouteNode
+from control_api.router.usage import Usage
 
 
 @dataclass(slots=True, kw_only=True)
@@ -13,12 +14,14 @@ class Call:
     Parameters
     ----------
     path, body, content_type: forwarded as they came.
-    model, stream: all that the router reads of the body.
+    model, stream: what the router reads of the body.
+    hides_usage: the stream was asked for its usage by the router, not by the client.
     pin: id of the node that it must go to.
     excluded: nodes that failed it.
     attempts: nodes it was sent to.
     lost: how many of them failed after they had it; ``crashed``: how many engines it took down.
     cause: what the last failure was, in our words.
+    usage: tokens, as the node counted them.
     """
 
     request_id: str
@@ -28,6 +31,7 @@ class Call:
     model: str
     stream: bool
     pin: str | None
+    hides_usage: bool = False
     excluded: set[str] = field(default_factory=set)
     attempts: int = 0
     lost: int = 0
@@ -35,6 +39,7 @@ class Call:
     queue_s: float = 0.0
     node: RouteNode | None = None
     cause: RouterError | None = None
+    usage: Usage | None = None
 
     def headers(self) -> bytes:
         """Return what the client is told about the way, as lines of a head."""

@@ -3,9 +3,11 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 
+from control_api.router import usage
 from control_api.router.auth import Caller
 from control_api.router.call import Call
 from control_api.router.client import Request
@@ -21,6 +23,8 @@ from control_api.router.verdict import passed_error
 
 PIN_HEADER = b"x-muster-pin-node"
 CLIENT_LEFT = 499
+# Of each request and each answer, where content is kept.
+CONTENT_LIMIT_BYTES = 1 << 20
 
 
 class _Head(BaseModel):
@@ -28,6 +32,7 @@ class _Head(BaseModel):
 
     model: StrictStr
     stream: StrictBool | None = None
+    stream_options: Any = None
 
 
 class Inference:
@@ -45,7 +50,7 @@ class Inference:
         """Answer one request. Raises a ``RouterError`` for one that cannot be passed on at all."""
         began = time.monotonic()
         call = self._allowed(await self._read(request), caller)
-        progress = _Progress(call, caller, reply, began)
+        progress = _Progress(call, caller, reply, began, keeps_content=self._settings.history_content)
         try:
             await self._answer(call, reply, progress)
         finally:
@@ -59,10 +64,13 @@ class Inference:
             head = _Head.model_validate_json(body)
         except ValidationError as error:
             raise _bad_body(error) from None
+        # Who sets the options at all is left with what they are.
+        asks = bool(head.stream) and head.stream_options is None and request.path in usage.PATHS
         return Call(
             request_id=request.id,
             path=request.path,
-            body=body,
+            body=usage.ask_for_usage(body) if asks else body,
+            hides_usage=asks,
             content_type=request.headers.get(b"content-type", b"application/json"),
             model=head.model,
             stream=bool(head.stream),
@@ -84,7 +92,7 @@ class Inference:
             else:
                 opened = await self._dispatcher.open(call)
                 progress.first_byte()
-                _pass_whole(opened, call, reply)
+                self._pass_whole(opened, call, reply, progress)
         except RouterError as error:
             reply.fail(error, call.headers())
 
@@ -95,34 +103,40 @@ class Inference:
                 await keep_alive.stop()
                 progress.first_byte()
                 if opened.stream is None:
-                    _pass_whole(opened, call, reply)
+                    self._pass_whole(opened, call, reply, progress)
                     return
                 reply.begin_stream(call.headers())
-                await reply.events(opened.body)
-                await _pass_stream(opened.stream, call, reply)
+                await self._pass_stream(opened.body, opened.stream, call, reply, progress)
             finally:
                 self._dispatcher.close(opened)
 
+    def _pass_whole(self, opened: Opened, call: Call, reply: Reply, progress: "_Progress") -> None:
+        if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
+            raise passed_error(opened.status, opened.body)
+        if opened.status == 200:
+            call.usage = usage.usage_of(opened.body)
+        progress.keep(opened.body)
+        headers = call.headers()
+        if retry_after := opened.headers.get(b"retry-after"):
+            headers += b"retry-after: %b\r\n" % retry_after
+        content_type = opened.headers.get(b"content-type", b"application/json")
+        reply.whole(opened.status, opened.body, content_type, headers)
 
-def _pass_whole(opened: Opened, call: Call, reply: Reply) -> None:
-    if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
-        raise passed_error(opened.status, opened.body)
-    headers = call.headers()
-    if retry_after := opened.headers.get(b"retry-after"):
-        headers += b"retry-after: %b\r\n" % retry_after
-    content_type = opened.headers.get(b"content-type", b"application/json")
-    reply.whole(opened.status, opened.body, content_type, headers)
-
-
-async def _pass_stream(stream: Stream, call: Call, reply: Reply) -> None:
-    """Forward events as they come. A stream that breaks off ends with an error frame, never as if it were complete."""
-    with contextlib.suppress(NodeFailure):  # it shows in the missing end mark, as does an end that looks proper
-        while piece := await stream.answer.chunk():
-            if events := stream.cutter.feed(piece):
-                await reply.events(events)
-    if not stream.cutter.done:
-        raise UpstreamError(f"The answer of node {stream.lease.node.name} for {call.model} broke off.")
-    reply.end_stream()
+    async def _pass_stream(self, first: bytes, stream: Stream, call: Call, reply: Reply, progress: "_Progress") -> None:
+        """Forward events as they come. A stream that breaks off ends with an error frame, never as if it were complete."""
+        meter, events = usage.UsageMeter(hide=call.hides_usage), first
+        with contextlib.suppress(NodeFailure):  # it shows in the missing end mark, as does an end that looks proper
+            while True:
+                if events and (shown := meter.watch(events)):
+                    progress.keep(shown)
+                    await reply.events(shown)
+                if not (piece := await stream.answer.chunk()):
+                    break
+                events = stream.cutter.feed(piece)
+        call.usage = meter.usage
+        if not stream.cutter.done:
+            raise UpstreamError(f"The answer of node {stream.lease.node.name} for {call.model} broke off.")
+        reply.end_stream()
 
 
 def _bad_body(error: ValidationError) -> InvalidRequest:
@@ -136,15 +150,21 @@ def _bad_body(error: ValidationError) -> InvalidRequest:
 
 
 class _Progress:
-    """Times of one request, for its record."""
+    """Times of one request, for its record, and its content if that is kept."""
 
-    def __init__(self, call: Call, caller: Caller, reply: Reply, began: float) -> None:
+    def __init__(self, call: Call, caller: Caller, reply: Reply, began: float, *, keeps_content: bool) -> None:
         self._call, self._caller, self._reply, self._began = call, caller, reply, began
         self._first_byte_s: float | None = None
+        self._content: bytearray | None = bytearray() if keeps_content else None
 
     def first_byte(self) -> None:
         """The first data of an answer is here."""
         self._first_byte_s = time.monotonic() - self._began
+
+    def keep(self, content: bytes) -> None:
+        """Take a piece of the answer as it was shown; no more than the limit of them is kept."""
+        if self._content is not None and len(self._content) < CONTENT_LIMIT_BYTES:
+            self._content += content[: CONTENT_LIMIT_BYTES - len(self._content)]
 
     def record(self, *, client_left: bool) -> RequestRecord:
         """Return the record of the request, which is over."""
@@ -162,4 +182,8 @@ class _Progress:
             queue_s=call.queue_s,
             first_byte_s=self._first_byte_s,
             duration_s=time.monotonic() - self._began,
+            prompt_tokens=call.usage.prompt_tokens if call.usage else None,
+            completion_tokens=call.usage.completion_tokens if call.usage else None,
+            request_content=None if self._content is None else call.body[:CONTENT_LIMIT_BYTES],
+            response_content=None if self._content is None else bytes(self._content),
         )

@@ -15,7 +15,7 @@ from control_api.router.balance import Balancer
 from control_api.router.record import RequestRecord
 from control_api.router.waiting import WaitingRoom
 
-_SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
@@ -55,7 +55,8 @@ class Metrics(Collector):
         self._requests: Counter[tuple[str, int]] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._attempts: Counter[str] = Counter()
-        self._first_byte, self._duration, self._queue = Histogram(), Histogram(), Histogram()
+        self._tokens: Counter[tuple[str, str, str]] = Counter()
+        self._first_byte, self._duration, self._queue, self._per_token = Histogram(), Histogram(), Histogram(), Histogram()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -70,6 +71,14 @@ class Metrics(Collector):
         self._queue.observe(model, record.queue_s)
         if record.first_byte_s is not None:
             self._first_byte.observe(model, record.first_byte_s)
+        if record.node_id and record.prompt_tokens is not None:
+            self._count_tokens(record, record.node_id, record.prompt_tokens, record.completion_tokens or 0)
+
+    def _count_tokens(self, record: RequestRecord, node_id: str, prompt: int, completion: int) -> None:
+        self._tokens[node_id, record.model, "prompt"] += prompt
+        self._tokens[node_id, record.model, "completion"] += completion
+        if record.stream and completion > 1 and record.first_byte_s is not None:
+            self._per_token.observe(record.model, (record.duration_s - record.first_byte_s) / (completion - 1))
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""
@@ -88,9 +97,13 @@ class Metrics(Collector):
         attempts = CounterMetricFamily("muster_router_attempts", "Requests sent to nodes.", labels=("model",))
         for model, count in self._attempts.items():
             attempts.add_metric((model,), count)
-        yield from (requests, errors, attempts)
+        tokens = CounterMetricFamily("muster_router_tokens", "Tokens, as nodes counted them.", labels=("node", "model", "kind"))
+        for where, count in self._tokens.items():
+            tokens.add_metric(where, count)
+        yield from (requests, errors, attempts, tokens)
         yield self._first_byte.family("muster_router_first_byte_seconds", "Until the first data of the answer.")
         yield self._duration.family("muster_router_duration_seconds", "Until the last byte of the answer.")
+        yield self._per_token.family("muster_router_token_seconds", "Between two tokens of a stream.")
         yield self._queue.family("muster_router_queue_seconds", "Waiting for a free slot.")
         yield from self._gauges()
 

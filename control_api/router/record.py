@@ -7,6 +7,7 @@ class RequestRecord(NamedTuple):
     """One finished request. Durations in seconds; ``first_byte_s`` is ``None`` if nothing of an answer came.
 
     ``status`` is 499 when the client left; ``error_code`` is that of our own error, also at the end of a stream.
+    Tokens are ``None`` if the node did not tell; the contents are ``None`` unless they shall be kept.
     """
 
     request_id: str
@@ -21,6 +22,10 @@ class RequestRecord(NamedTuple):
     queue_s: float
     first_byte_s: float | None
     duration_s: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    request_content: bytes | None = None
+    response_content: bytes | None = None
 
 
 class RecordSink(Protocol):

@@ -18,7 +18,7 @@ import jwt
 import openai
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from control_api.router.record import RequestRecord
+from control_api.router.record import RecordSink, RequestRecord
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
@@ -90,6 +90,7 @@ class Fleet:
         self.source = MemorySource(RouteTable(1, {}, {}, known, keys, {"kid-1": self.signer.private.public_key()}, frozenset()))
         self.nodes: list[FakeNode] = []
         self.records: list[RequestRecord] = []
+        self.sinks: list[RecordSink] = [self]
         self.url = ""
 
     @property
@@ -141,7 +142,7 @@ class Fleet:
         quick = {"poll_interval_s": 0.02, "shutdown_deadline_s": 2, **settings}
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        serving = asyncio.create_task(serve(RouterSettings(**quick), self.source, sinks=[self], listener=listener))
+        serving = asyncio.create_task(serve(RouterSettings(**quick), self.source, sinks=self.sinks, listener=listener))
         try:
             async with httpx2.AsyncClient(base_url=self.url, headers=bearer(KEY), timeout=20) as http:
                 await self.settled()

@@ -1,0 +1,63 @@
+"""Table and wire schemas of the request history."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import Field
+
+from control_api.kit.tables import TelemetryTable
+from control_api.kit.wire import Out
+
+
+class RequestHistory(TelemetryTable, table=True):
+    """One finished request to the router; ``id`` grows with time. Contents are compressed by zlib, and null unless kept."""
+
+    __tablename__ = "request_history"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=sa.BigInteger().with_variant(sa.Integer, "sqlite"))
+    request_id: str = Field(index=True, max_length=128)
+    at: datetime = Field(index=True, description="When its answer was over.")
+    caller_id: str = Field(max_length=256)
+    path: str = Field(max_length=64)
+    model: str = Field(max_length=256)
+    stream: bool
+    node_id: str | None = Field(default=None, max_length=36)
+    status: int
+    error_code: str | None = Field(default=None, max_length=64)
+    attempts: int
+    queue_s: float
+    first_byte_s: float | None = None
+    duration_s: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    request_content: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+    response_content: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+
+
+class RequestOut(Out):
+    """A finished request. ``status`` 499: the client left."""
+
+    id: int
+    request_id: str
+    at: datetime
+    caller_id: str
+    path: str
+    model: str
+    stream: bool
+    node_id: str | None
+    status: int
+    error_code: str | None
+    attempts: int
+    queue_s: float
+    first_byte_s: float | None
+    duration_s: float
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
+class RequestDetail(RequestOut):
+    """A finished request with its content, if that was kept."""
+
+    request_content: str | None
+    response_content: str | None
