@@ -76,26 +76,27 @@ class FormDialog:
         self._text.draw(render("dialog.html", self._words, text=text, problem=problem))
 
     async def _accepted(self, _: object) -> None:
-        if self._do is None:
+        do = self._do
+        if do is None:
             return
         self._change(self._doing)
         problem = None
         try:
-            await self._do()
+            await do()
         except ApiError as error:
             problem = explain(error, self._words)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
         except ValueError as error:
             problem = str(error)
-        self._change(lambda: self._ended(problem))
+        self._change(lambda: self._ended(do, problem))
 
     def _doing(self) -> None:
         self._accept.disabled = True
 
-    def _ended(self, problem: str | None) -> None:
+    def _ended(self, did: Doing, problem: str | None) -> None:
         self._accept.disabled = False
         if problem:
             self._show(self._lead, problem)
-        else:
+        elif did is self._do:  # Otherwise what was done asked the next question.
             self._close()

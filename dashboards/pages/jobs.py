@@ -1,6 +1,7 @@
 """The jobs: Ansible runs, with their output as it happens."""
 
 import asyncio
+import re
 from contextlib import aclosing
 from typing import Any
 
@@ -16,6 +17,12 @@ from dashboards.web import explain
 # Output is sent to the browser at most this often.
 FLUSH_S = 0.25
 OUTPUT = "output"
+_RULE = re.compile(r" \*{3,}")
+
+
+def readable(stdout: str) -> str:
+    """Return what Ansible printed without the empty lines and rows of stars that part things on a terminal."""
+    return _RULE.sub("", stdout).strip("\r\n")
 
 
 class Jobs(Page):
@@ -111,8 +118,8 @@ class Jobs(Page):
             self._flush()
 
     def _flush(self) -> None:
-        lines, self._lines = self._lines, []
-        shown = [event for event in lines if event.stdout or event.diff]
-        if shown:
-            html = render("output_lines.html", self.desk.words, events=shown)
+        events, self._lines = self._lines, []
+        lines = [(event, readable(event.stdout)) for event in events if event.stdout.strip() or event.diff]
+        if lines:
+            html = render("output_lines.html", self.desk.words, lines=lines)
             self.desk.change(lambda: self._output.append(OUTPUT, html))

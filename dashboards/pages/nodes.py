@@ -2,9 +2,12 @@
 
 from typing import Any
 
+from control_api.client import ApiError
 from control_api.client.schemas import NodeOut
 from dashboards.components.view import Action
 from dashboards.pages.base import Page
+
+LAST_READY = "last_ready_node"
 
 
 class Nodes(Page):
@@ -39,11 +42,22 @@ class Nodes(Page):
 
     def _ask_drain(self, node: NodeOut) -> None:
         async def drain() -> None:
-            await self.desk.client.nodes.drain(node.id, reason=f"{self.desk.user.user_name}: dashboard")
-            self.desk.store.touch("nodes")
+            try:
+                await self._drain(node)
+            except ApiError as error:
+                if error.code != LAST_READY:
+                    raise
+                models = ", ".join(str(model) for model in error.details or [])
+                text = self.text("It is the last ready node of %s: nobody answers for it meanwhile.") % models
+                action = self.text("Drain it anyway")
+                self.desk.ask(self.text("Drain node %s?") % node.name, text, action, lambda: self._drain(node, force=True))
 
         text = self.text("It finishes what it has and gets nothing new until it is resumed.")
         self.desk.ask(self.text("Drain node %s?") % node.name, text, self.text("Drain the node"), drain, danger=False)
+
+    async def _drain(self, node: NodeOut, *, force: bool = False) -> None:
+        await self.desk.client.nodes.drain(node.id, reason=self.text("from the dashboard"), force=force)
+        self.desk.store.touch("nodes")
 
     def _ask_forget(self, node: NodeOut) -> None:
         async def forget() -> None:

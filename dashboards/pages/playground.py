@@ -183,7 +183,8 @@ class Playground(Page):
                 if turn.first_s is None and piece.text:
                     turn.first_s = time.monotonic() - started
                 turn.text += piece.text
-                turn.node = piece.node
+                node = self.desk.store.snapshot.node(piece.node)
+                turn.node = node.name if node else piece.node
                 turn.tokens = piece.completion_tokens or turn.tokens
                 if time.monotonic() - shown > SHOW_S:
                     shown = time.monotonic()

@@ -331,7 +331,7 @@ def _router(fleet: Fleet) -> APIRouter:
     @router.post("/chat/completions")
     async def chat(request: Request, body: dict[str, Any]) -> Any:
         pinned = request.headers.get("x-muster-pin-node")
-        name = next((n.name for n in fleet.nodes if n.id == pinned), "gpu-01")
+        node_id = pinned or fleet.nodes[0].id
 
         async def stream() -> AsyncIterator[str]:
             words = ANSWER.split(" ")
@@ -350,7 +350,7 @@ def _router(fleet: Fleet) -> APIRouter:
                 fleet.chat_gone += 1
                 raise
 
-        return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-muster-node": name})
+        return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-muster-node": node_id})
 
     return router
 

@@ -150,6 +150,16 @@ async def test_what_cannot_be_taken_back_is_asked_first(
     assert [call[1] for call in fleet.calls] == [path]
 
 
+async def test_draining_the_last_ready_node_of_a_model_is_asked_twice(office: Office, fleet: fake_api.Fleet) -> None:
+    path = f"/v0/nodes/{fleet.nodes[0].id}/drain"
+    fleet.refuse[f"POST {path}"] = (409, "last_ready_node", "'gpu-01' is the last ready node of smollm2:135m.")
+    await office.open("nodes").act(Action("drain", fleet.nodes[0].id))
+    await office.asked[0][1]()
+    fleet.refuse.clear()
+    await office.asked[1][1]()
+    assert [body["force"] for _, _, body in fleet.calls] == [False, True]
+
+
 async def test_what_the_api_refuses_is_said_in_its_words(office: Office, fleet: fake_api.Fleet) -> None:
     node = fleet.nodes[3]
     fleet.refuse[f"POST /v0/nodes/{node.id}/resume"] = (409, "not_drained", "The node is not drained.")
@@ -192,7 +202,7 @@ async def test_the_output_of_a_job_is_followed_to_its_end(office: Office, fleet:
     shown: list[str] = []
     page._output.append = lambda element, html: shown.append(html)  # type: ignore[method-assign]
     await page.enter()
-    await until(lambda: "TASK [node_service : Start the node service]" in "".join(shown))
+    await until(lambda: "TASK [node_service : Start the node service]</span>" in "".join(shown))
     api.call(fleet.add_event, job.id, fleet_data.event(99, "runner_on_ok", host="gpu-03", status="ok", stdout="ok: [late]"))
     await until(lambda: "ok: [late]" in "".join(shown))
     api.call(fleet.replace_job, job.model_copy(update={"status": JobStatus.SUCCESSFUL}))
