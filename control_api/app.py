@@ -11,8 +11,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api import __version__, firststart, live, reference, system
 from control_api.access import routes as access_routes
 from control_api.access.service import AccessService
+from control_api.automation import check_routes
 from control_api.automation import repository as job_repository
 from control_api.automation import routes as automation_routes
+from control_api.automation.drift import DriftSchedule, DriftService
+from control_api.automation.plans import PlanService
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.service import JobService
 from control_api.automation.worker import Worker
@@ -50,6 +53,7 @@ _ROUTERS = (
     catalogue_routes.router,
     distribution_routes.router,
     automation_routes.router,
+    check_routes.router,
     live.router,
 )
 
@@ -70,6 +74,8 @@ class Services:
     popularity: PopularityCache
     distribution: DistributionService
     automation: JobService
+    drift: DriftService
+    plans: PlanService
     node_host: Callable[[AsyncSession, str], Awaitable[str | None]]
     host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
 
@@ -89,6 +95,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         is_last_ready=distribution.is_last_ready,
     )
     fleet = FleetService(settings, keys.credentials, hooks)
+    jobs = JobService(settings, fleet, playbooks)
     popularity = PopularityCache(hub, [entry.repo for entry in supported.all])
     catalogue_hooks = CatalogueHooks(distribution.model_registered, distribution.model_deleting)
     return Services(
@@ -103,7 +110,9 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         catalogue=CatalogueService(supported, hub, popularity, catalogue_hooks),
         popularity=popularity,
         distribution=distribution,
-        automation=JobService(settings, fleet, playbooks),
+        automation=jobs,
+        drift=DriftService(jobs),
+        plans=PlanService(settings, jobs, fleet),
         node_host=fleet_repository.host_of_node,
         host_is_busy=job_repository.is_busy,
     )
@@ -124,11 +133,13 @@ def worker_of(services: Services, *, stop_jobs: bool) -> Worker:
 
 def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     presence = Presence(services.settings, services.database.control)
+    drift = DriftSchedule(services.database.control, services.drift, services.settings.drift_interval_s)
     return {
         "bus": services.bus.run(),
         "presence": presence.run(),
         "heartbeats": services.heartbeats.run(),
         "popularity": services.popularity.run(),
+        "drift": drift.run(),
     }
 
 

@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     job_cancel_grace_s: float = Field(default=10.0, description="Between asking a run to end and killing it.")
     keep_events_days: int = Field(default=30, ge=1, description="How long the output of jobs is kept.")
     keep_jobs_days: int = Field(default=365, ge=1, description="How long ended jobs are kept.")
+    drift_interval_s: int = Field(default=0, ge=0, description="How often all hosts are checked for drift; 0: never.")
     lease_renew_s: float = Field(default=10.0, description="How often a supervisor renews its lease.")
     lease_term_s: float = Field(default=30.0, description="Without renewal for so long it ends its run.")
     lease_kill_s: float = Field(default=45.0, description="And after so long it kills it.")

@@ -134,7 +134,8 @@ class RunLog:
         """Return the difference that a task made on a host, with the task's end; it was reported just before."""
         host = str(data.get("host"))
         if name == "runner_on_file_diff":
-            self._diffs[host] = (self._diffs.get(host, "") + stdout)[:MAX_TEXT_BYTES]
+            # Ansible writes to a terminal.
+            self._diffs[host] = (self._diffs.get(host, "") + stdout.replace("\r\n", "\n"))[:MAX_TEXT_BYTES]
         if name in _TASK_ENDED:
             return self._diffs.pop(host, "").strip() or None
         return None

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import func
+from sqlalchemy.orm import defer
 from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -35,6 +36,14 @@ async def page_changes(session: AsyncSession, job: Job, cursor: str | None, limi
     statement = changed.where(col(JobEvent.id) > int(after)).order_by(col(JobEvent.id)).limit(limit + 1)
     rows = list((await session.exec(statement)).all())
     return rows[:limit], encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
+
+
+async def task_ends(session: AsyncSession, job_id: str, attempt: int) -> list[JobEvent]:
+    """Return how each task of an attempt ended on each host, in order, without its output."""
+    without_output = defer(JobEvent.stdout)  # type: ignore[arg-type]
+    mine = (JobEvent.job_id == job_id, JobEvent.attempt == attempt)
+    statement = select(JobEvent).where(*mine, col(JobEvent.event).in_(_TASK_ENDED), col(JobEvent.host).is_not(None))
+    return list((await session.exec(statement.options(without_output).order_by(col(JobEvent.id)))).all())
 
 
 def _of_attempt(job: Job) -> tuple[Any, ...]:

@@ -28,6 +28,23 @@ class JobStatus(StrEnum):
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
+class JobPurpose(StrEnum):
+    """What becomes of the result of a job."""
+
+    RUN = "run"
+    DRIFT = "drift"
+    PLAN = "plan"
+    APPLY = "apply"
+
+
+class HostStatus(StrEnum):
+    """How a host, or one task on it, compares to what the playbooks want."""
+
+    IN_SYNC = "in_sync"
+    DRIFTED = "drifted"
+    UNKNOWN = "unknown"
+
+
 class Job(ControlTable, table=True):
     """One Ansible run: asked for, claimed, run, ended."""
 
@@ -37,6 +54,7 @@ class Job(ControlTable, table=True):
     playbook: str = Field(max_length=128)
     extra_vars: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     check: bool = False
+    purpose: JobPurpose = Field(default=JobPurpose.RUN, sa_type=enum_type(JobPurpose))
     external: bool = False
     locks_hosts: bool = True
     priority: int = 0
@@ -91,6 +109,30 @@ class HostLock(ControlTable, table=True):
     host_id: str = Field(primary_key=True, max_length=36)
     job_id: str = Field(foreign_key="job.id", ondelete="CASCADE", index=True, max_length=36)
     at: datetime = Field(default_factory=utcnow)
+
+
+class HostDrift(ControlTable, table=True):
+    """What the latest drift check found on a host."""
+
+    __tablename__ = "host_drift"
+
+    host_id: str = Field(primary_key=True, foreign_key="host.id", ondelete="CASCADE", max_length=36)
+    status: HostStatus = Field(sa_type=enum_type(HostStatus))
+    reason: str | None = Field(default=None, max_length=256, description="Why nothing is known.")
+    checked_at: datetime = Field(default_factory=utcnow)
+    job_id: str = Field(max_length=36)
+    tasks: list[dict[str, Any]] = Field(sa_type=sa.JSON)
+
+
+class Plan(ControlTable, table=True):
+    """What a run would change, and what that was worked out from."""
+
+    __tablename__ = "plan"
+
+    job_id: str = Field(primary_key=True, foreign_key="job.id", ondelete="CASCADE", max_length=36)
+    basis: dict[str, str] = Field(sa_type=sa.JSON)
+    plan_hash: str | None = Field(default=None, index=True, max_length=64)
+    hosts: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON)
 
 
 class JobEvent(TelemetryTable, table=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from control_api.automation.models import JobPurpose
 from control_api.fleet.models import HostState
 from control_api.fleet.schemas import InventoryOut
 
@@ -41,6 +42,7 @@ class RunOrder(BaseModel):
     attempt: int
     playbook: str
     check: bool
+    purpose: JobPurpose
     fence: int
     leaves: HostState | None
     unlocks_at: str | None

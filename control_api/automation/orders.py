@@ -18,6 +18,8 @@ from control_api.settings import Settings
 # The token of a job outlives its time limit by what it may take to end it.
 TOKEN_MARGIN_S = 600
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, and its owner checked
+# What a run is told of its job as it stands.
+_COPIED = {"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
 
 
 class TokenIssuer(Protocol):
@@ -44,7 +46,9 @@ class OrderDesk:
         host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]
         inventory = await self._fleet.inventory(session, host_ids)
         return RunOrder(
-            **job.model_dump(include={"attempt", "playbook", "check", "fence", "timeout_s", "task_timeout_s", "extra_vars"}),
+            **job.model_dump(
+                include={"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
+            ),
             **settings.model_dump(include={"project_dir", "site_dir", "state_dir", "cache_dir"}),
             job_id=job.id,
             leaves=playbook.leaves,

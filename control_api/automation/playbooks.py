@@ -30,6 +30,7 @@ KNOWN = (
     Playbook("site.yml", leaves=HostState.PROVISIONED, unlocks_at="Distribute models"),
     Playbook("provision.yml", leaves=HostState.PROVISIONED),
     Playbook("deploy_node.yml", leaves=HostState.PROVISIONED),
+    Playbook("converge.yml", leaves=HostState.PROVISIONED),
     Playbook("upgrade.yml", leaves=HostState.PROVISIONED),
     Playbook("repair.yml", leaves=HostState.PROVISIONED),
     Playbook("decommission.yml", leaves=HostState.DECOMMISSIONED),

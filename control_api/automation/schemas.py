@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from control_api.automation.models import JobStatus
+from control_api.automation.models import HostStatus, JobPurpose, JobStatus
 from control_api.kit.wire import LineStr, Out, Page, Wire
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
@@ -66,6 +66,7 @@ class JobOut(Out):
     playbook_revision: str | None = None
     task_timeout_s: int | None = None
     fence: int = 0
+    purpose: JobPurpose = JobPurpose.RUN
     waiting_for: str | None = None
     events: EventsOut
 
@@ -151,3 +152,53 @@ class JobEventsIn(Wire):
 
     events: Annotated[list[JobEventIn], MaxLen(500)] = Field(default_factory=list)
     end: ExternalEnd | None = None
+
+
+class HostsIn(Wire):
+    """``POST /v0/drift`` and ``POST /v0/plan``. ``hosts``: names or ids; left out: all hosts in service."""
+
+    hosts: Annotated[list[LineStr], MaxLen(10_000)] | None = None
+
+
+class TaskFinding(Out):
+    """What check mode says of a task on a host."""
+
+    play: str | None
+    role: str | None
+    task: str | None
+    status: HostStatus
+    diff: str | None
+
+
+class HostDriftOut(Out):
+    """A host beside what the playbooks want. Unknown with a reason: never checked, not reached, or changed meanwhile."""
+
+    host: JobHostOut
+    status: HostStatus
+    reason: str | None
+    checked_at: datetime | None
+    job_id: str | None
+    tasks: list[TaskFinding]
+
+
+class PlanHost(Out):
+    """What would change on a host."""
+
+    name: str
+    changes: list[TaskFinding]
+
+
+class PlanOut(Out):
+    """A plan. ``plan_hash`` is there when its job was successful; without it there is nothing to apply."""
+
+    job_id: str
+    status: JobStatus
+    reason: str | None
+    plan_hash: str | None
+    hosts: list[PlanHost]
+
+
+class ApplyIn(Wire):
+    """``POST /v0/apply``."""
+
+    plan_hash: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]

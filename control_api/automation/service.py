@@ -9,11 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import history, repository
-from control_api.automation.models import Job, JobHost, JobInventory, JobStatus
+from control_api.automation.models import Job, JobHost, JobInventory, JobPurpose, JobStatus
 from control_api.automation.outcome import publish_job
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
 from control_api.errors import BadInput, Conflict, NotFound
+from control_api.fleet.models import HostState
 from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.service import FleetService
 from control_api.kit.clock import db_now, utcnow
@@ -22,7 +23,7 @@ from control_api.settings import Settings
 
 _COPIED = {"id", "playbook", "extra_vars", "check", "external", "status", "reason", "attempt", "rc", "priority", "timeout_s",
            "retry_of", "requested_by", "created_at", "started_at", "finished_at", "cancel_requested_at", "recap",
-           "ansible_version", "playbook_revision", "task_timeout_s", "fence"}  # fmt: skip
+           "ansible_version", "playbook_revision", "task_timeout_s", "fence", "purpose"}  # fmt: skip
 
 SLOWEST_TASKS = 10
 
@@ -41,9 +42,18 @@ class JobService:
         self.playbooks = playbooks
         self.wake = asyncio.Event()
 
-    async def create(self, session: AsyncSession, wanted: JobCreate, requested_by: str, *, retry_of: str | None = None) -> Job:
+    async def create(
+        self,
+        session: AsyncSession,
+        wanted: JobCreate,
+        requested_by: str,
+        *,
+        retry_of: str | None = None,
+        purpose: JobPurpose = JobPurpose.RUN,
+    ) -> Job:
         """Queue a job and return it; with an idempotency key that is known, return the job that it made.
 
+        A check for drift takes no locks, since it covers whole fleets: where something else ran meanwhile it says nothing.
         Raises ``NotFound`` for a playbook or host that does not exist and ``BadInput`` for variables that may not be set.
         """
         playbook = self.playbooks.get(wanted.playbook)
@@ -51,7 +61,8 @@ class JobService:
         job = Job(
             **wanted.model_dump(exclude={"hosts", "timeout_s", "external"}),
             timeout_s=wanted.timeout_s or self._settings.job_timeout_s,
-            locks_hosts=playbook.locks_hosts,
+            locks_hosts=playbook.locks_hosts and purpose != JobPurpose.DRIFT,
+            purpose=purpose,
             requested_by=requested_by,
             retry_of=retry_of,
         )
@@ -60,6 +71,13 @@ class JobService:
             publish_job(session, job.id, job.playbook, job.status)
             event.listen(session.sync_session, "after_commit", lambda _: self.wake.set(), once=True)
         return stored
+
+    async def hosts_in_service(self, session: AsyncSession, references: Collection[str] | None) -> list[str]:
+        """Return ids of hosts given by name or id; None: of all that are not decommissioned."""
+        if references is not None:
+            return [host.id for host in await self._fleet.resolve_hosts(session, references)]
+        hosts = (await self._fleet.inventory(session, None)).hosts
+        return [host.id for host in hosts if host.state != HostState.DECOMMISSIONED]
 
     async def store(self, session: AsyncSession, job: Job, references: Collection[str]) -> Job:
         """Insert a job for hosts given by name or id; or return the one that its idempotency key made before."""
@@ -132,7 +150,8 @@ class JobService:
             timeout_s=job.timeout_s,
             task_timeout_s=job.task_timeout_s,
         )
-        return await self.create(session, wanted, requested_by, retry_of=job_id)
+        purpose = JobPurpose.DRIFT if job.purpose == JobPurpose.DRIFT else JobPurpose.RUN
+        return await self.create(session, wanted, requested_by, retry_of=job_id, purpose=purpose)
 
     async def out(self, session: AsyncSession, telemetry: AsyncSession, jobs: Sequence[Job]) -> list[JobOut]:
         """Return jobs as callers see them."""

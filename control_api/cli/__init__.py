@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import fleet, jobs, keys, models, ops, serve
+from control_api.cli import drift, fleet, jobs, keys, models, ops, plan, serve
 
 app = typer.Typer(
     name="muster",
@@ -34,10 +34,13 @@ def options(
 
 app.command("up")(serve.up)
 app.command("doctor")(ops.doctor)
+app.command("plan")(plan.plan)
+app.command("apply")(plan.apply)
 app.add_typer(serve.app, name="serve")
 app.add_typer(fleet.hosts, name="hosts")
 app.add_typer(fleet.nodes, name="nodes")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(drift.app, name="drift")
 app.add_typer(models.models, name="models")
 app.add_typer(models.tasks, name="tasks")
 app.add_typer(keys.app, name="keys")

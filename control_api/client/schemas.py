@@ -9,8 +9,17 @@ from control_api.access.models import (
     SessionOut,
     UserOut,
 )
-from control_api.automation.models import JobStatus
-from control_api.automation.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut
+from control_api.automation.models import HostStatus, JobStatus
+from control_api.automation.schemas import (
+    ChangeOut,
+    HostDriftOut,
+    JobCreate,
+    JobDetail,
+    JobEventOut,
+    JobEventsOut,
+    JobOut,
+    PlanOut,
+)
 from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut, RegisterModelRequest
 from control_api.distribution.models import DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
@@ -35,10 +44,12 @@ __all__ = [
     "DistributeOut",
     "DistributeRequest",
     "HostCreate",
+    "HostDriftOut",
     "HostKeyOut",
     "HostOut",
     "HostPatch",
     "HostState",
+    "HostStatus",
     "HubModelOut",
     "HubNodeOut",
     "HubOut",
@@ -55,6 +66,7 @@ __all__ = [
     "NodeOut",
     "NodeState",
     "Page",
+    "PlanOut",
     "PullRequest",
     "RegisterModelRequest",
     "Scope",

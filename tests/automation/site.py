@@ -16,8 +16,10 @@ from control_api.access.models import ApiKeyCreate
 from control_api.access.models import Scope as KeyScope
 from control_api.access.service import AccessService, api_key_row
 from control_api.access.tokens import Signer, new_signing_key
-from control_api.automation import repository, routes
+from control_api.automation import check_routes, repository, routes
+from control_api.automation.drift import DriftService
 from control_api.automation.models import JobStatus
+from control_api.automation.plans import PlanService
 from control_api.automation.playbooks import Playbook, PlaybookCatalogue
 from control_api.automation.service import JobService
 from control_api.automation.worker import Worker
@@ -37,6 +39,7 @@ PROJECT = Path(__file__).with_name("project")
 KEY = "mk_" + "k" * 43
 PLAYBOOKS = (
     Playbook("site.yml", leaves=HostState.PROVISIONED),
+    Playbook("converge.yml", leaves=HostState.PROVISIONED),
     Playbook("sleep.yml"),
     Playbook("release.yml", leaves=HostState.PROVISIONED, unlocks_at="Talk to the API only"),
     Playbook("stubborn.yml"),
@@ -157,6 +160,7 @@ def _services(settings: Settings, database: Database, signer: Signer, box: Secre
     fleet = FleetService(settings, box, FleetHooks(validate_variables=playbooks.variables.check))
     jobs = JobService(settings, fleet, playbooks)
     state = {"settings": settings, "database": database, "access": access, "fleet": fleet, "automation": jobs}
+    state |= {"drift": DriftService(jobs), "plans": PlanService(settings, jobs, fleet)}
     transport = httpx2.ASGITransport(_with_state(_application(), state))
     client = httpx2.AsyncClient(transport=transport, base_url="http://muster", headers={"authorization": f"Bearer {KEY}"})
     return Site(settings, database, access, fleet, playbooks, jobs, client)
@@ -183,6 +187,7 @@ async def open_site(settings: Settings, *, new: bool = True) -> AsyncIterator[Si
 def _application() -> FastAPI:
     app = FastAPI()
     app.include_router(routes.router)
+    app.include_router(check_routes.router)
     http.install(app, body_limit_bytes=4 << 20)
     return app
 

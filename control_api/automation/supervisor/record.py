@@ -3,7 +3,7 @@
 import stamina
 from sqlalchemy.exc import SQLAlchemyError
 
-from control_api.automation import hostkeys, outcome, repository
+from control_api.automation import findings, history, hostkeys, outcome, repository
 from control_api.automation.event import RunLog
 from control_api.automation.models import JobStatus
 from control_api.automation.order import RunOrder
@@ -48,6 +48,7 @@ class Recorder:
     def __init__(self, order: RunOrder, database: Database, sink: EventSink, run_log: RunLog) -> None:
         self._order = order
         self._control = database.control
+        self._telemetry = database.telemetry
         self._sink = sink
         self._log = run_log
 
@@ -59,7 +60,8 @@ class Recorder:
                 await self._sink.drain()
         async for attempt in self._tries():
             with attempt:
-                return await self._write(result)
+                tasks = await self._findings()
+                return await self._write(result, tasks)
         raise AssertionError("the last try raises")
 
     async def _pin_host_keys(self, directory: RunDirectory) -> None:
@@ -73,7 +75,13 @@ class Recorder:
             name = names[host_id]
             await self._sink.note(f"Host key of {name} pinned at first contact: {fingerprint}", host=name)
 
-    async def _write(self, result: Outcome) -> bool:
+    async def _findings(self) -> findings.Findings:
+        if self._order.purpose not in findings.LOOKED_AT:
+            return {}
+        async with self._telemetry.read() as session:
+            return findings.by_host(await history.task_ends(session, self._order.job_id, self._order.attempt))
+
+    async def _write(self, result: Outcome, tasks: findings.Findings) -> bool:
         order = self._order
         async with self._control.write() as session:
             if result.status == JobStatus.LOST:
@@ -81,7 +89,10 @@ class Recorder:
                 ours = job is not None and job.attempt == order.attempt
                 return job is not None and ours and await outcome.give_up(session, job, order.leaves, result.reason or "")
             complete = Outcome(result.status, result.reason, result.rc, result.recap, self._log.expected)
-            return await outcome.finish(session, order.job_id, order.attempt, order.leaves, complete)
+            recorded = await outcome.finish(session, order.job_id, order.attempt, order.leaves, complete)
+            if recorded:
+                await findings.record(session, order.job_id, result, tasks)
+            return recorded
 
     def _tries(self) -> "stamina._core._RetryContextIterator":
         return stamina.retry_context(on=_STORE_AWAY, attempts=None, timeout=float(self._order.lease.reusable_s), wait_max=2.0)

@@ -1,0 +1,57 @@
+"""``muster plan`` and ``muster apply``: what would change, and exactly that."""
+
+from typing import Annotated
+
+import typer
+
+from control_api.cli import jobs
+from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.drift import finished
+from control_api.cli.output import print_json
+from control_api.client import Client
+from control_api.client.schemas import PlanOut
+
+
+def plan(
+    hosts: Annotated[list[str] | None, typer.Option("--hosts", help="Name of a host; repeatable. Default: all.")] = None,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Show what `site.yml` would change on hosts, changing nothing, and the hash to apply it by."""
+
+    async def action(client: Client) -> PlanOut:
+        job = await finished(client, await client.plans.create(hosts or None))
+        return await client.plans.get(job.id)
+
+    made = call(url, key, action)
+    if as_json:
+        print_json(made)
+    if not made.plan_hash:
+        raise fail(f"No plan: its job is {made.status}: {made.reason}", f"muster jobs watch {made.job_id}")
+    if not as_json:
+        _print(made)
+
+
+def _print(made: PlanOut) -> None:
+    for host in made.hosts:
+        for change in host.changes:
+            print(f"{host.name}: {change.task}")
+            if change.diff:
+                print(change.diff, end="\n\n")
+    count = sum(len(host.changes) for host in made.hosts)
+    print(f"{count} changes on {len(made.hosts)} hosts. Apply them: muster apply {made.plan_hash}")
+
+
+def apply(
+    plan_hash: Annotated[str, typer.Argument(help="As `muster plan` printed it.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show its output and exit as it does.")] = False,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Run what was planned; refused, saying what, if anything has moved since."""
+    job = call(url, key, lambda client: client.plans.apply(plan_hash))
+    if watch:
+        return jobs.watch(job.id, url=url, key=key)
+    print_json(job) if as_json else print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
