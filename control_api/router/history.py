@@ -23,6 +23,7 @@ BATCH = 1000
 PENDING_LIMIT = 20_000
 PENDING_CONTENT_LIMIT_BYTES = 64 << 20
 WRITE_TIMEOUT_S = 10.0
+_COLUMNS = ("at", *RequestRecord._fields)
 
 
 class History:
@@ -83,20 +84,17 @@ class History:
         else:
             rows = _rows(batch)
         async with self._store.write() as session:
-            await repository.add_requests(session, rows)
+            await repository.add_requests(session, _COLUMNS, rows)
 
 
 def _content_bytes(record: RequestRecord) -> int:
     return len(record.request_content or b"") + len(record.response_content or b"")
 
 
-def _rows(batch: list[tuple[datetime, RequestRecord]]) -> list[dict[str, Any]]:
-    return [_row(at, record) for at, record in batch]
+def _rows(batch: list[tuple[datetime, RequestRecord]]) -> list[tuple[Any, ...]]:
+    """Return rows in the order of the columns; the contents come last in a record."""
+    return [(at, *record[:-2], _packed(record.request_content), _packed(record.response_content)) for at, record in batch]
 
 
-def _row(at: datetime, record: RequestRecord) -> dict[str, Any]:
-    row = {"at": at, **record._asdict()}
-    for name in ("request_content", "response_content"):
-        if row[name] is not None:
-            row[name] = zlib.compress(row[name], 1)
-    return row
+def _packed(content: bytes | None) -> bytes | None:
+    return None if content is None else zlib.compress(content, 1)

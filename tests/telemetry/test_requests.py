@@ -36,7 +36,7 @@ async def http(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def add(api: Api, *rows: dict[str, Any]) -> None:
     async with api.database.telemetry.write() as session:
-        await repository.add_requests(session, rows)
+        await repository.add_requests(session, list(rows[0]), [tuple(given.values()) for given in rows])
 
 
 @pytest.mark.parametrize("api", ["sqlite", "postgresql"], indirect=True)
