@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState, TaskStatus
+from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState
 
 Kind = Literal["ok", "info", "warn", "bad", "idle"]
 
@@ -61,15 +61,6 @@ MODEL: dict[ModelState, Look] = {
     ModelState.FAILED: Look("bad", "error", N_("Failed")),
     ModelState.REMOVING: Look("idle", "busy", N_("Removing"), spin=True),
     ModelState.ORPHANED: Look("warn", "warning", N_("Not wanted any more")),
-}
-
-TASK: dict[TaskStatus, Look] = {
-    TaskStatus.PENDING: Look("idle", "clock", N_("Pending")),
-    TaskStatus.WAITING_FOR_NODE: Look("warn", "clock", N_("Waiting for the node")),
-    TaskStatus.IN_PROGRESS: Look("info", "download", N_("In progress")),
-    TaskStatus.COMPLETED: Look("ok", "ready", N_("Completed")),
-    TaskStatus.FAILED: Look("bad", "error", N_("Failed")),
-    TaskStatus.CANCELLED: Look("idle", "stop", N_("Cancelled")),
 }
 
 LIFECYCLE: dict[str, Look] = {

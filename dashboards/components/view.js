@@ -128,10 +128,6 @@ function plainClick(event) {
   return event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey
 }
 
-function valuesOf(form) {
-  return Object.fromEntries(new FormData(form).entries())
-}
-
 function go(model, url) {
   window.history.pushState({}, "", url)
   model.send_msg({action: "go", value: url})
@@ -174,16 +170,9 @@ export function render({model}) {
       return
     }
     const element = event.target.closest("[data-action]")
-    if (element && element.tagName !== "FORM" && !element.dataset.on) {
+    if (element && !element.dataset.on) {
       event.preventDefault()
       act(model, element)
-    }
-  })
-  root.addEventListener("submit", (event) => {
-    const form = event.target.closest("form[data-action]")
-    if (form) {
-      event.preventDefault()
-      model.send_msg({action: form.dataset.action, value: form.dataset.value ?? "", form: valuesOf(form)})
     }
   })
   for (const kind of ["input", "change"]) {

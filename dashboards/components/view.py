@@ -1,7 +1,7 @@
 """A Panel component that shows rendered HTML and reports what the user does in it."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,11 +20,10 @@ LONGEST_VALUE = 100_000
 
 @dataclass(frozen=True)
 class Action:
-    """Something the user did: ``name`` of the element's ``data-action``, its ``data-value``, and a form's fields."""
+    """Something the user did: the element's ``data-action`` and its ``data-value``."""
 
     name: str
     value: str = ""
-    form: dict[str, str] = field(default_factory=dict)
 
 
 type ActionHandler = Callable[[Action], Awaitable[None]]
@@ -33,7 +32,7 @@ type ActionHandler = Callable[[Action], Awaitable[None]]
 class View(JSComponent):
     """Shows ``html``, patching what is there, and calls the handler for each action of the user.
 
-    Elements with ``data-action`` report clicks (forms: submits; fields with ``data-on``: that event), links with
+    Elements with ``data-action`` report clicks (fields with ``data-on``: that event), links with
     ``data-nav`` change the page without loading it again, ``<time datetime>`` is shown in the user's zone and language.
     """
 
@@ -81,8 +80,4 @@ def _parse(data: Any) -> Action | None:
     """Return what a browser sent, or None if it is nothing that our script sends."""
     if not isinstance(data, dict) or not isinstance(data.get("action"), str):
         return None
-    form = data.get("form") or {}
-    if not isinstance(form, dict):
-        return None
-    fields = {str(key): str(value)[:LONGEST_VALUE] for key, value in form.items()}
-    return Action(data["action"], str(data.get("value", ""))[:LONGEST_VALUE], fields)
+    return Action(data["action"], str(data.get("value", ""))[:LONGEST_VALUE])

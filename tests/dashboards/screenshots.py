@@ -40,7 +40,8 @@ def shoot(page: Page, url: str, folder: Path, names: list[str], suffix: str) -> 
         page.goto(url + SHOTS[name][0])
         page.locator("h1").first.wait_for()
         if name == "playground":
-            page.get_by_role("button", name="What is 12").click()
+            page.get_by_placeholder("Ask something…").fill("Node gpu-02 is degraded. What should I check?")
+            page.get_by_placeholder("Ask something…").press("Enter")
             page.get_by_text("tokens/s").wait_for()
         page.wait_for_timeout(700)
         page.screenshot(path=folder / f"{name}-{suffix}.png")
