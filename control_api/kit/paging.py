@@ -4,15 +4,16 @@ import base64
 import binascii
 from typing import Annotated, Any
 
-from fastapi import Query
+from pydantic import Field
 from sqlmodel import col
 from sqlmodel.ext.asyncio.session import AsyncSession
 from sqlmodel.sql.expression import SelectOfScalar
 
 from control_api.errors import BadInput
 
-Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
-Cursor = Annotated[str | None, Query(max_length=512, description="`next_cursor` of the page before.")]
+# Parameters of queries. Not FastAPI's own: supervisors import this module and nothing of the web.
+Limit = Annotated[int, Field(ge=1, le=500, description="Rows of a page.")]
+Cursor = Annotated[str | None, Field(max_length=512, description="`next_cursor` of the page before.")]
 
 
 def encode_cursor(key: str) -> str:
