@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from control_api.client import live
 from control_api.client.http import PAGE_SIZE, Http
-from control_api.client.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut, Page
+from control_api.client.schemas import ChangeOut, InventoryOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut, Page
 
 # The end of a job is asked for at least this often, whatever the live connection says.
 CHECK_EVERY_S = 3.0
@@ -28,6 +28,10 @@ class Jobs:
     async def changes(self, job_id: str) -> list[ChangeOut]:
         """Return what a job changed, or would have changed in check mode, oldest first."""
         return [change async for change in self._http.items(ChangeOut, f"/v0/jobs/{quote(job_id, safe='')}/changes")]
+
+    async def inventory(self, job_id: str) -> InventoryOut:
+        """Return the inventory that a job ran with."""
+        return await self._http.get(InventoryOut, f"/v0/jobs/{quote(job_id, safe='')}/inventory")
 
     async def list(self, *, limit: int | None = None) -> list[JobOut]:
         """Return jobs, newest first; ``limit``: at most so many."""

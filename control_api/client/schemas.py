@@ -29,6 +29,7 @@ from control_api.fleet.schemas import (
     HostKeyOut,
     HostOut,
     HostPatch,
+    InventoryOut,
     NodeModelOut,
     NodeOut,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "HubNodeOut",
     "HubOut",
     "InferenceTokenOut",
+    "InventoryOut",
     "JobCreate",
     "JobDetail",
     "JobEventOut",
