@@ -32,7 +32,8 @@ class ActionModule(MusterAction):
             return self._ready(api, args)
         node = self.find_node(api, args)
         if node is None:
-            return {"changed": False, "msg": f"the control API knows no node of {_sought(args)}, so nothing is routed to it"}
+            message = f"the control API knows no node of {_sought(args)}, so nothing is routed to it"
+            return {"changed": False, "msg": message, "held_by": []}
         return self._drained(api, node, args) if args["state"] == "drained" else self._resumed(api, node, args)
 
     def _registered(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
@@ -66,19 +67,16 @@ class ActionModule(MusterAction):
     def _resumed(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
         """Take this caller's hold away; those of others stay."""
         if node["admission"] == "open":
-            return {"changed": False, "msg": f"{node['name']} is open", "node_id": node["id"]}
+            return {"changed": False, "msg": f"{node['name']} is open", "node_id": node["id"], "held_by": []}
         result = self.would(f"resume {node['name']}", node["admission"], "open") | {"node_id": node["id"]}
         if self._task.check_mode:
             return result
         after = api.post(f"/v0/nodes/{node['id']}/resume")
+        held_by = sorted(_holders(after))
         if _holders(after) == _holders(node):
-            held_by = ", ".join(sorted(_holders(after))) or "nobody"
-            return {
-                "changed": False,
-                "msg": f"{node['name']} is {after['admission']}, held by {held_by}",
-                "node_id": node["id"],
-            }
-        return result
+            message = f"{node['name']} is {after['admission']}, held by {', '.join(held_by) or 'nobody'}"
+            return {"changed": False, "msg": message, "node_id": node["id"], "held_by": held_by}
+        return result | {"held_by": held_by}
 
     def _ready(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Wait until the node has loaded what its manifest asks for."""

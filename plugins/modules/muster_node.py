@@ -64,6 +64,11 @@ node_id:
   description: Id of the node.
   type: str
   returned: when there is a node
+held_by:
+  description: Who still holds the node drained.
+  type: list
+  elements: str
+  returned: with O(state=resumed)
 models:
   description: The models on the node, as the API reports them.
   type: list

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.ansible.runs import Ansible, Run
 from tests.ansible.standin_project import make_project
 from tests.hosts.conftest import LabHosts
 from tests.hosts.lab import Host, LabError
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.xdist_group("lab-roles")
 
@@ -157,8 +159,8 @@ def test_a_changed_option_is_switched_one_node_after_the_other(provisioned: Flee
     assert {node["admission"] for node in provisioned.api.nodes.values()} == {"open"}
 
 
-def test_a_node_that_does_not_start_shows_its_journal_and_stops_the_play(provisioned: Fleet) -> None:
-    before = provisioned.release()
+def test_a_release_that_does_not_start_shows_its_journal_and_is_taken_back(provisioned: Fleet) -> None:
+    before, process = provisioned.on_each("readlink", "/opt/muster-node/current"), provisioned.release()
 
     run = provisioned.play(
         DEPLOY,
@@ -169,10 +171,65 @@ def test_a_node_that_does_not_start_shows_its_journal_and_stops_the_play(provisi
 
     assert run.rc != 0
     assert "cannot start: told to crash" in run.output
-    assert sum(new != old for new, old in zip(provisioned.release(), before, strict=True)) == 1
+    assert "which serves again" in run.output
+    assert provisioned.on_each("readlink", "/opt/muster-node/current") == before
+    assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
+    assert sum(new != old for new, old in zip(provisioned.release(), process, strict=True)) == 1
+    assert [node["holds"] for node in provisioned.api.nodes.values()] == [[], []]
 
 
-def test_the_next_run_recovers_from_a_failed_switch(provisioned: Fleet) -> None:
+def test_a_release_that_gives_no_answer_is_taken_back(provisioned: Fleet) -> None:
+    before = provisioned.on_each("readlink", "/opt/muster-node/current")
+    provisioned.api.answer = ""
+    try:
+        run = provisioned.play(DEPLOY, node_service_slots=7, node_service_hub_token=SECRET)
+    finally:
+        provisioned.api.answer = "Hello."
+
+    assert run.rc != 0
+    assert "the router's answer is empty" in run.output
+    assert provisioned.on_each("readlink", "/opt/muster-node/current") == before
+    assert [node["holds"] for node in provisioned.api.nodes.values()] == [[], []]
+
+
+def test_the_hold_of_an_operator_outlives_the_switch_of_its_node(provisioned: Fleet) -> None:
+    operators = {"holder": "user:ops", "reason": "smells of smoke"}
+    held, _ = provisioned.api.nodes.values()
+    held |= {"holds": [operators], "admission": "drained", "state": "drained"}
+    asked = provisioned.api.asked("POST", "/v1/chat/completions")
+    try:
+        run = provisioned.play(DEPLOY, node_service_slots=5, node_service_hub_token=SECRET)
+
+        assert run.rc == 0, run.output
+        assert (held["holds"], held["admission"]) == ([operators], "drained")
+        assert provisioned.api.asked("POST", "/v1/chat/completions") == asked + 1
+    finally:
+        held |= {"holds": [], "admission": "open", "state": "online"}
+
+
+def test_a_host_lost_in_the_switch_stops_the_play(provisioned: Fleet) -> None:
+    before = provisioned.release()
+    with ThreadPoolExecutor(1) as pool:
+        lost = pool.submit(_cut_when_drained, provisioned)
+        run = provisioned.play(DEPLOY, node_service_slots=6, node_service_hub_token=SECRET)
+        lost.result().heal()
+
+    assert run.rc != 0
+    assert "unreachable=1" in run.output
+    assert sum(new != old for new, old in zip(provisioned.release(), before, strict=True)) <= 1
+    for node in provisioned.api.nodes.values():
+        node |= {"holds": [], "admission": "open", "state": "online"}
+
+
+def _cut_when_drained(fleet: Fleet) -> Host:
+    """Cut a host off as soon as its node is drained, and return it."""
+    held = wait_for(lambda: [n for n in fleet.api.nodes.values() if n["holds"]], what="a node to be drained", timeout_s=120)
+    host = next(host for host in fleet.hosts if host.name == held[0]["name"])
+    host.cut()
+    return host
+
+
+def test_the_next_run_after_failed_switches_goes_through(provisioned: Fleet) -> None:
     run = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
 
     assert run.rc == 0, run.output
