@@ -9,6 +9,7 @@ import structlog
 
 from control_api.router.auth import Authenticator, Caller
 from control_api.router.client import Request
+from control_api.router.cors import Cors
 from control_api.router.errors import InternalError, NotReady, RouterError, UnknownUrl, WrongMethod
 from control_api.router.inference import Inference
 from control_api.router.listing import MODELS_PATH, Listing
@@ -19,7 +20,7 @@ from control_api.router.source import TablePoller
 log = structlog.get_logger()
 
 READ = ("GET", "HEAD")
-INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
 type Handler = Callable[[Request, Caller, Reply], Awaitable[None]]
 
@@ -36,8 +37,9 @@ class Route:
 class RouterApp:
     """The handler of all requests."""
 
-    def __init__(self, poller: TablePoller, inference: Inference, listing: Listing, metrics: Metrics) -> None:
+    def __init__(self, poller: TablePoller, inference: Inference, listing: Listing, metrics: Metrics, cors: Cors) -> None:
         self._poller = poller
+        self._cors = cors
         self._authenticator = Authenticator(poller)
         self._metrics = metrics
         self._model = Route(listing.one, READ, "inference")
@@ -53,8 +55,11 @@ class RouterApp:
         try:
             if request.fault:
                 raise request.fault
+            reply.common = self._cors.headers(request)
             if request.path == "/healthz":
                 await self._healthz(request, reply)
+            elif reply.common and (preflight := self._preflight(request)):
+                reply.empty(preflight)
             else:
                 await self._serve(request, reply)
         except RouterError as error:
@@ -77,6 +82,9 @@ class RouterApp:
         if route.scope:
             caller.require(route.scope)
         await route.handler(request, caller, reply)
+
+    def _preflight(self, request: Request) -> bytes | None:
+        return self._cors.preflight(request, _allow(self._route(request).methods))
 
     def _route(self, request: Request) -> Route:
         if route := self._routes.get(request.path):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from control_api.router.breaker import Breaker
+from control_api.router.breaker import FAILURES_TO_OPEN, Breaker
 from control_api.router.table import RouteNode, RouteTable, RouteTarget
 
 log = structlog.get_logger()
@@ -49,6 +49,7 @@ class Balancer:
         self._breakers: dict[str, Breaker] = {}
         self._busy_until: dict[Route, float] = {}
         self._skipped: set[Route] = set()
+        self._broken: dict[str, int] = {}
 
     @property
     def in_flight(self) -> Mapping[Route, int]:
@@ -62,6 +63,7 @@ class Balancer:
         self._skipped.clear()
         self._busy_until.clear()
         self._breakers = {node_id: breaker for node_id, breaker in self._breakers.items() if node_id in table.nodes}
+        self._broken = {node_id: broken for node_id, broken in self._broken.items() if node_id in table.nodes}
 
     def take(self, model: str, excluded: Set[str] = frozenset()) -> Lease | None:
         """Lease the best node with a free slot, or return ``None``. Silent nodes count only when no other may be asked."""
@@ -112,6 +114,17 @@ class Balancer:
         """The node failed the request; ``unreachable``: it could not be connected to."""
         log.warning("router.node_failed", node=lease.node.name, model=lease.model, unreachable=unreachable)
         self._breakers.setdefault(lease.node.id, Breaker()).fail(self._clock(), unreachable=unreachable)
+
+    def broke(self, lease: Lease) -> None:
+        """A stream of the node broke off after it had begun; several in a row take it out like failures."""
+        broken = self._broken[lease.node.id] = self._broken.get(lease.node.id, 0) + 1
+        if broken >= FAILURES_TO_OPEN:
+            self.failed(lease, unreachable=True)
+
+    def completed(self, lease: Lease) -> None:
+        """The node brought an answer to its end."""
+        if self._broken:
+            self._broken.pop(lease.node.id, None)
 
     def busy(self, lease: Lease) -> None:
         """The node has no free slot or is draining: leave it alone for a moment."""

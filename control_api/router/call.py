@@ -19,6 +19,7 @@ class Call:
     pin: id of the node that it must go to.
     excluded: nodes that failed it.
     attempts: nodes it was sent to.
+    queue_position: its place when it had to wait; 1 is the head of the queue, 0: it did not wait.
     lost: how many of them failed after they had it; ``crashed``: how many engines it took down.
     cause: what the last failure was, in our words.
     usage: tokens, as the node counted them.
@@ -31,12 +32,14 @@ class Call:
     model: str
     stream: bool
     pin: str | None
+    caller_id: str = ""
     hides_usage: bool = False
     excluded: set[str] = field(default_factory=set)
     attempts: int = 0
     lost: int = 0
     crashed: int = 0
     queue_s: float = 0.0
+    queue_position: int = 0
     node: RouteNode | None = None
     cause: RouterError | None = None
     usage: Usage | None = None
@@ -45,4 +48,5 @@ class Call:
         """Return what the client is told about the way, as lines of a head."""
         node = b"x-muster-node: %b\r\n" % self.node.id.encode() if self.node else b""
         queue_ms = round(self.queue_s * 1000)
-        return b"%bx-muster-attempts: %d\r\nx-muster-queue-ms: %d\r\n" % (node, self.attempts, queue_ms)
+        place = b"x-muster-queue-position: %d\r\n" % self.queue_position if self.queue_position else b""
+        return b"%bx-muster-attempts: %d\r\nx-muster-queue-ms: %d\r\n%b" % (node, self.attempts, queue_ms, place)

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from control_api.router.balance import Balancer, Lease
 from control_api.router.call import Call
-from control_api.router.errors import NotReady, UpstreamError, UpstreamTimeout
+from control_api.router.errors import NotReady, RouterError, UnknownUrl, UpstreamError, UpstreamTimeout
+from control_api.router.guard import CrashGuard, RetryBudget
 from control_api.router.readiness import why_not_ready
 from control_api.router.source import TablePoller
-from control_api.router.sse import EventCutter, first_events
+from control_api.router.sse import END_MARKS, RESPONSES_PATH, EventCutter, first_events
 from control_api.router.upstream import (
     AnswerTimeout,
     AnswerTooLarge,
@@ -62,6 +63,8 @@ class Dispatcher:
         self._room = room
         self._upstream = upstream
         self._limit_bytes = limit_bytes
+        self._budget = RetryBudget()
+        self._guard = CrashGuard()
 
     async def open(self, call: Call, on_send: Callable[[], None] | None = None) -> Opened:
         """Return the first answer that may be passed on. The caller closes it.
@@ -72,7 +75,9 @@ class Dispatcher:
 
         Raises a ``RouterError`` when nobody can answer.
         """
-        ticket = self._room.ticket(call.model, call.excluded)
+        self._guard.check(call.body)
+        self._budget.earn()
+        ticket = self._room.ticket(call.model, call.excluded, call.caller_id)
         while True:
             lease = await self._lease(call, ticket)
             call.node, call.attempts = lease.node, call.attempts + 1
@@ -89,10 +94,19 @@ class Dispatcher:
                 if opened is None or opened.stream is None:
                     self._room.leave(lease)
 
-    def close(self, opened: Opened) -> None:
-        """End an answer: the connection to the node is closed unless the answer was complete, the slot is free."""
+    def close(self, opened: Opened, failure: NodeFailure | None = None) -> None:
+        """End an answer: the connection to the node is closed unless the answer was complete, the slot is free.
+
+        Parameters
+        ----------
+        failure: why the rest of a stream did not come.
+        """
         if opened.stream:
             opened.stream.answer.close()
+            if failure:
+                self._balancer.broke(opened.stream.lease)
+            elif opened.stream.cutter.done:
+                self._balancer.completed(opened.stream.lease)
             self._room.leave(opened.stream.lease)
 
     async def _lease(self, call: Call, ticket: Ticket) -> Lease:
@@ -101,7 +115,7 @@ class Dispatcher:
         try:
             lease = await self._room.enter(ticket)
         finally:
-            call.queue_s = ticket.waited_s
+            call.queue_s, call.queue_position = ticket.waited_s, ticket.position
         if lease is None:
             recovery_s = self._balancer.recovery_s(call.model)
             raise call.cause or why_not_ready(self._poller.table, call.model, recovery_s)
@@ -122,7 +136,7 @@ class Dispatcher:
                 and answer.status == 200
                 and answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
             ):
-                cutter = EventCutter()
+                cutter = EventCutter(END_MARKS[call.path])
                 first = await first_events(answer, cutter)
                 opened = Opened(answer.status, answer.headers, first, Stream(answer, cutter, lease))
                 return opened
@@ -133,6 +147,8 @@ class Dispatcher:
         verdict = judge(answer.status, body)
         if verdict is not Verdict.PASS:
             raise Refused(verdict, answer.status, error_code(body))
+        if answer.status == 404 and call.path == RESPONSES_PATH:
+            raise UnknownUrl(f"The engine of {call.model} does not have {call.path}.")
         return Opened(answer.status, answer.headers, body)
 
     def _digest(self, call: Call, lease: Lease, failure: NodeFailure) -> None:
@@ -149,6 +165,7 @@ class Dispatcher:
             self._balancer.skip(lease)
         elif verdict is Verdict.CRASHED:
             call.crashed += 1
+            self._guard.crashed(call.body)
         elif verdict is Verdict.FAILED and not isinstance(failure, AnswerTooLarge):
             unreachable = isinstance(failure, Unreachable)
             self._balancer.failed(lease, unreachable=unreachable)
@@ -156,6 +173,10 @@ class Dispatcher:
         hopeless = isinstance(failure, AnswerTooLarge) or call.lost >= LOST_LIMIT or call.crashed >= CRASHED_LIMIT
         if call.pin is not None or hopeless:
             raise cause from failure
+        if verdict in (Verdict.FAILED, Verdict.CRASHED) and not isinstance(failure, Unreachable) and not self._budget.spend():
+            raise UpstreamError(
+                f"{cause.message} Too many requests fail for it to be sent again.", retry_after_s=1
+            ) from failure
 
 
 def _request(call: Call, lease: Lease) -> UpstreamRequest:
@@ -164,7 +185,7 @@ def _request(call: Call, lease: Lease) -> UpstreamRequest:
     return UpstreamRequest(lease.node, call.path, headers, call.body)
 
 
-def _in_our_words(lease: Lease, failure: NodeFailure) -> NotReady | UpstreamError:
+def _in_our_words(lease: Lease, failure: NodeFailure) -> RouterError:
     name, model = lease.node.name, lease.model
     match failure:
         case Refused(verdict=Verdict.BUSY):

@@ -4,6 +4,7 @@ MusterError
 └── RouterError
     ├── InvalidRequest    400  invalid_json, invalid_type, missing_required_parameter
     ├── BadHttp           400  bad_http
+    ├── CrashesEngines    400  engine_crashed
     ├── InvalidKey        401  invalid_api_key
     ├── PermissionDenied  403  permission_denied
     ├── UnknownUrl        404  unknown_url
@@ -13,6 +14,7 @@ MusterError
     ├── TooLarge          413  request_too_large
     ├── HeadTooLarge      431  request_header_fields_too_large
     ├── QueueFull         429  queue_full
+    ├── RateLimited       429  rate_limit_exceeded
     ├── UpstreamError     502  upstream_error
     ├── NotReady          503  model_loading, no_ready_node, queue_timeout
     ├── UpstreamTimeout   504  upstream_timeout
@@ -23,6 +25,11 @@ import json
 import math
 
 from control_api.errors import MusterError
+
+
+def _retry_after(seconds: float) -> dict[str, str]:
+    """Return when to come back: in whole seconds for all, to the millisecond for clients that read it."""
+    return {"retry-after": str(max(1, math.ceil(seconds))), "retry-after-ms": str(max(1, round(seconds * 1000)))}
 
 
 class RouterError(MusterError):
@@ -57,6 +64,15 @@ class BadHttp(RouterError):
     """Bytes that are no HTTP, or could be read in more than one way."""
 
     status, code = 400, "bad_http"
+
+
+class CrashesEngines(RouterError):
+    """A body that took engines down."""
+
+    status, code = 400, "engine_crashed"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"x-should-retry": "false"})
 
 
 class InvalidKey(RouterError):
@@ -118,23 +134,36 @@ class QueueFull(RouterError):
 
     status, code, type, param = 429, "queue_full", "rate_limit_error", "model"
 
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, headers=_retry_after(retry_after_s))
+
+
+class RateLimited(RouterError):
+    """The key has used up what it may in a minute."""
+
+    status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message, headers=_retry_after(retry_after_s))
+
 
 class NotReady(RouterError):
-    """A model that cannot be answered now, but may be later. ``retry_after_s`` is rounded up to whole seconds."""
+    """A model that cannot be answered now, but may be later."""
 
     status, type, param = 503, "server_error", "model"
 
     def __init__(self, message: str, *, code: str, retry_after_s: float) -> None:
-        super().__init__(message, code=code, headers={"retry-after": str(max(1, math.ceil(retry_after_s)))})
+        super().__init__(message, code=code, headers=_retry_after(retry_after_s))
 
 
 class UpstreamError(RouterError):
-    """Every node that could be asked failed."""
+    """Every node that could be asked failed. ``retry_after_s``: there are others, which could not be asked now."""
 
     status, code, type = 502, "upstream_error", "server_error"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"x-should-retry": "false"})
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        headers = {"x-should-retry": "false"} if retry_after_s is None else _retry_after(retry_after_s)
+        super().__init__(message, headers=headers)
 
 
 class UpstreamTimeout(UpstreamError):

@@ -1,6 +1,5 @@
 """The paths that nodes answer: read what is needed of the request, pass it on, pass the answer back."""
 
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,8 @@ from control_api.router.record import RecordSink, RequestRecord
 from control_api.router.reply import Reply
 from control_api.router.settings import RouterSettings
 from control_api.router.source import TablePoller
-from control_api.router.upstream import NodeFailure
+from control_api.router.sse import RESPONSES_PATH
+from control_api.router.upstream import AnswerLost, NodeFailure
 from control_api.router.verdict import passed_error
 
 PIN_HEADER = b"x-muster-pin-node"
@@ -33,6 +33,7 @@ class _Head(BaseModel):
     model: StrictStr
     stream: StrictBool | None = None
     stream_options: Any = None
+    previous_response_id: Any = None
 
 
 class Inference:
@@ -50,6 +51,7 @@ class Inference:
         """Answer one request. Raises a ``RouterError`` for one that cannot be passed on at all."""
         began = time.monotonic()
         call = self._allowed(await self._read(request), caller)
+        call.caller_id = caller.id
         progress = _Progress(call, caller, reply, began, keeps_content=self._settings.history_content)
         try:
             await self._answer(call, reply, progress)
@@ -64,6 +66,9 @@ class Inference:
             head = _Head.model_validate_json(body)
         except ValidationError as error:
             raise _bad_body(error) from None
+        if request.path == RESPONSES_PATH and head.previous_response_id is not None:
+            message = "Responses are not kept: send the conversation in 'input' instead."
+            raise InvalidRequest(message, code="unsupported_parameter", param="previous_response_id")
         # Who sets the options at all is left with what they are.
         asks = bool(head.stream) and head.stream_options is None and request.path in usage.PATHS
         return Call(
@@ -97,6 +102,7 @@ class Inference:
             reply.fail(error, call.headers())
 
     async def _answer_stream(self, call: Call, reply: Reply, progress: "_Progress") -> None:
+        failure: NodeFailure | None = None
         async with KeepAlive(reply, interval_s=self._settings.keep_alive_s) as keep_alive:
             opened = await self._dispatcher.open(call, on_send=keep_alive.arm)
             try:
@@ -106,9 +112,12 @@ class Inference:
                     self._pass_whole(opened, call, reply, progress)
                     return
                 reply.begin_stream(call.headers())
-                await self._pass_stream(opened.body, opened.stream, call, reply, progress)
+                failure = await self._pass_stream(opened.body, opened.stream, call, reply, progress)
             finally:
-                self._dispatcher.close(opened)
+                self._dispatcher.close(opened, failure)
+            if failure:
+                raise UpstreamError(f"The answer of node {opened.stream.lease.node.name} for {call.model} broke off.")
+            reply.end_stream()
 
     def _pass_whole(self, opened: Opened, call: Call, reply: Reply, progress: "_Progress") -> None:
         if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error
@@ -122,10 +131,13 @@ class Inference:
         content_type = opened.headers.get(b"content-type", b"application/json")
         reply.whole(opened.status, opened.body, content_type, headers)
 
-    async def _pass_stream(self, first: bytes, stream: Stream, call: Call, reply: Reply, progress: "_Progress") -> None:
-        """Forward events as they come. A stream that breaks off ends with an error frame, never as if it were complete."""
+    async def _pass_stream(
+        self, first: bytes, stream: Stream, call: Call, reply: Reply, progress: "_Progress"
+    ) -> NodeFailure | None:
+        """Forward events as they come; return why the rest did not. The end mark tells, for a broken end can look proper."""
         meter, events = usage.UsageMeter(hide=call.hides_usage), first
-        with contextlib.suppress(NodeFailure):  # it shows in the missing end mark, as does an end that looks proper
+        failure: NodeFailure = AnswerLost("the stream ended without saying so")
+        try:
             while True:
                 if events and (shown := meter.watch(events)):
                     progress.keep(shown)
@@ -133,10 +145,11 @@ class Inference:
                 if not (piece := await stream.answer.chunk()):
                     break
                 events = stream.cutter.feed(piece)
-        call.usage = meter.usage
-        if not stream.cutter.done:
-            raise UpstreamError(f"The answer of node {stream.lease.node.name} for {call.model} broke off.")
-        reply.end_stream()
+        except NodeFailure as error:
+            failure = error
+        finally:
+            call.usage = meter.usage
+        return None if stream.cutter.done else failure
 
 
 def _bad_body(error: ValidationError) -> InvalidRequest:

@@ -44,15 +44,17 @@ class DateLine:
 class Reply:
     """The one answer to a request. Headers are given as lines that end in CRLF.
 
-    ``status`` is the one that was sent; ``error_code`` says how it ended, if badly; ``ended``: it came to its proper end.
+    ``common``: headers of any answer to this request. ``status`` is the one that was sent; ``error_code`` says how it ended,
+    if badly; ``ended``: it came to its proper end.
     """
 
-    __slots__ = ("_date", "_request", "_writer", "ended", "error_code", "status")
+    __slots__ = ("_date", "_request", "_writer", "common", "ended", "error_code", "status")
 
     def __init__(self, writer: Writer, request: Request, date: DateLine) -> None:
         self._writer = writer
         self._request = request
         self._date = date
+        self.common = b""
         self.ended = False
         self.status: int | None = None
         self.error_code: str | None = None
@@ -110,4 +112,5 @@ class Reply:
         request = self._request
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         close = b"" if request.keep_alive and request.complete else b"connection: close\r\n"
-        return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (line, headers, close, request.id.encode(), self._date.line())
+        common = self.common + close
+        return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (line, headers, common, request.id.encode(), self._date.line())

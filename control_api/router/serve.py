@@ -8,6 +8,7 @@ from control_api.errors import StartupError
 from control_api.kit.tasks import owned_task
 from control_api.router.app import RouterApp
 from control_api.router.balance import Balancer
+from control_api.router.cors import Cors
 from control_api.router.dispatch import Dispatcher
 from control_api.router.inference import Inference
 from control_api.router.listing import Listing
@@ -42,7 +43,7 @@ async def router_app(
         dispatcher = Dispatcher(poller, balancer, room, pools, limit_bytes=settings.body_limit_bytes)
         inference = Inference(poller, dispatcher, (metrics, *sinks), settings)
         async with owned_task(poller.run(), name="router.table"):
-            yield RouterApp(poller, inference, Listing(poller), metrics)
+            yield RouterApp(poller, inference, Listing(poller), metrics, Cors(settings.cors_origins))
 
 
 async def serve(

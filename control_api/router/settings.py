@@ -17,6 +17,7 @@ class RouterSettings:
     first_byte_timeout_s: longest silence of a node, before its first byte and between two.
     keep_alive_s: a stream that has not begun after so long gets a comment, and again after as long.
     poll_interval_s: between two looks at the route table's revision.
+    cors_origins: origins whose pages may call, ``*``: all.
     history_content: keep what was asked and answered with the record of a request.
     shutdown_deadline_s: how long running answers may go on once the process was told to stop.
     """
@@ -31,4 +32,5 @@ class RouterSettings:
     keep_alive_s: float = 15.0
     poll_interval_s: float = 0.4
     history_content: bool = False
+    cors_origins: tuple[str, ...] = ()
     shutdown_deadline_s: float = 30.0

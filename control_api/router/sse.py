@@ -6,13 +6,23 @@ from control_api.router.upstream import AnswerLost, UpstreamAnswer
 
 EVENT_LIMIT_BYTES = 16 << 20
 _LEADING_COMMENTS = re.compile(rb"(?:\r?\n|:[^\n]*\n)+")
-_END_MARKS = (b"data: [DONE]", b"data:[DONE]")
+RESPONSES_PATH = "/v1/responses"
+_DONE = re.compile(rb"data: ?\[DONE\]\s*\Z")
+_RESPONSE_ENDS = re.compile(rb"^event: ?response\.(?:completed|incomplete|failed)\r?$", re.MULTILINE)
+# By path: what tells that a stream has come to its proper end.
+END_MARKS = {
+    "/v1/chat/completions": _DONE,
+    "/v1/completions": _DONE,
+    "/v1/embeddings": _DONE,
+    RESPONSES_PATH: _RESPONSE_ENDS,
+}
 
 
 class EventCutter:
-    """Holds back the unfinished event at the end of what was fed. ``done``: the end mark ``[DONE]`` came by."""
+    """Holds back the unfinished event at the end of what was fed. ``done``: the end mark came by."""
 
-    def __init__(self) -> None:
+    def __init__(self, end_mark: re.Pattern[bytes] = _DONE) -> None:
+        self._end_mark = end_mark
         self._held = b""
         self.done = False
 
@@ -26,7 +36,9 @@ class EventCutter:
         events, self._held = data[:cut], data[cut:]
         if len(self._held) > EVENT_LIMIT_BYTES:
             raise AnswerLost("an event without an end")
-        if events and events[-32:].rstrip().endswith(_END_MARKS):
+        if self._end_mark is _DONE:
+            self.done = self.done or _DONE.search(events, max(0, len(events) - 32)) is not None
+        elif self._end_mark.search(events):
             self.done = True
         return events
 

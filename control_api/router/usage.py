@@ -58,6 +58,9 @@ class UsageMeter:
 
     def _reads_usage(self, event: bytes) -> bool:
         """Note the usage in an event; tell whether the event has nothing else."""
+        if event.startswith(b"event: response."):
+            self.usage = usage_of(event) or self.usage
+            return False
         if _KEY not in event or not event.startswith(b"data:"):
             return False
         try:

@@ -128,8 +128,14 @@ async def test_a_crashed_engine_gets_one_further_node(fleet: Fleet) -> None:
     async with fleet.router() as http:
         answer = await http.post(CHAT, json=chat())
 
+        again = await http.post(CHAT, json=chat())
+        other = await http.post(CHAT, json=chat(other=1))
+
     assert answer.status_code == 502
-    assert sum(len(node.requests) for node in fleet.nodes) == 2
+    assert (again.status_code, again.json()["error"]["code"]) == (400, "engine_crashed")
+    assert again.headers["x-should-retry"] == "false"
+    assert other.status_code == 502, "only the body that did it is refused"
+    assert sum(len(node.requests) for node in fleet.nodes) == 4
 
 
 @pytest.mark.parametrize("code", ["node_busy", "node_draining"])

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tests.router import nodes
-from tests.router.fleet import CHAT, Fleet, chat, eventually
+from tests.router.fleet import CHAT, KEY, Fleet, bearer, chat, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +99,35 @@ async def test_a_stream_holds_its_slot_to_the_last_byte(fleet: Fleet) -> None:
         node.released.set()
         assert b"[DONE]" in b"".join([piece async for piece in pieces])
         assert (await waiting).status_code == 200
+
+
+async def test_callers_take_turns(fleet: Fleet) -> None:
+    """One key with many requests in the queue does not hold up another that comes later."""
+    node = await fleet.node(nodes.hangs, slots=1)
+    fleet.add_key("mk_second", "inference")
+    async with fleet.router() as http:
+        tasks = [asyncio.create_task(http.post(CHAT, json=chat(number="first")))]
+        await eventually(lambda: node.busy)
+        for waiting, (key, number) in enumerate([(KEY, "a1"), (KEY, "a2"), (KEY, "a3"), ("mk_second", "b1")], start=1):
+            tasks.append(asyncio.create_task(http.post(CHAT, json=chat(number=number), headers=bearer(key))))
+            await fleet.reaches("muster_router_waiting", waiting)
+        node.released.set()
+        answers = await asyncio.gather(*tasks)
+
+    assert [exchange.body["number"] for exchange in node.requests] == ["first", "a1", "b1", "a2", "a3"]
+    assert [answer.headers.get("x-muster-queue-position") for answer in answers] == [None, "1", "2", "3", "2"]
+
+
+async def test_who_is_sent_away_is_told_when_to_come_back(fleet: Fleet) -> None:
+    node = await fleet.node(nodes.hangs, slots=1)
+    async with fleet.router(queue_size=1) as http:
+        tasks = [asyncio.create_task(http.post(CHAT, json=chat()))]
+        await eventually(lambda: node.busy)
+        tasks.append(asyncio.create_task(http.post(CHAT, json=chat())))
+        await fleet.reaches("muster_router_waiting", 1)
+        refused = await http.post(CHAT, json=chat())
+        node.released.set()
+        await asyncio.gather(*tasks)
+
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after-ms"]) <= 1000 * int(refused.headers["retry-after"])

@@ -197,6 +197,7 @@ async def test_a_request_that_can_be_read_in_two_ways_is_refused(fleet: Fleet, s
         back = await talk(fleet, sent)
 
     assert back.startswith(b"HTTP/1.1 400 ")
+    assert b'"code":"bad_http"' in back
     assert b"connection: close" in back
     assert back.count(b"HTTP/1.1") == 1
     assert node.requests == []
@@ -233,3 +234,62 @@ async def test_a_request_hidden_in_a_body_is_a_body(fleet: Fleet) -> None:
 
     assert answer.status_code == 200
     assert [exchange.raw for exchange in node.requests] == [hidden]
+
+
+@pytest.mark.parametrize("sent", [
+    b"GET /healthz HTTP/1.1\r\nx-a: " + b"a" * 200_000 + b"\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\n" + b"x-a: b\r\n" * 20_000 + b"\r\n",
+    b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
+], ids=["one header", "many headers", "target"])  # fmt: skip
+async def test_a_head_without_end_is_refused(fleet: Fleet, sent: bytes) -> None:
+    async with fleet.router():
+        back = await talk(fleet, sent)
+
+    assert back.startswith(b"HTTP/1.1 431 ")
+    assert b'"code":"request_header_fields_too_large"' in back
+
+
+async def test_an_old_client_gets_no_chunks(fleet: Fleet) -> None:
+    """HTTP/1.0 knows no chunked coding; nginx speaks it to what is behind it unless told otherwise."""
+    await fleet.node()
+    body = BODY[:-1] + b',"stream":true}'
+    async with fleet.router():
+        back = await talk(fleet, POST.replace(b"1.1", b"1.0") + b"content-length: %d\r\n\r\n" % len(body) + body)
+
+    head, _, events = back.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert events.startswith(b"data: {")
+    assert events.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_client_that_expects_to_be_asked_is_asked(fleet: Fleet) -> None:
+    """As curl does for large bodies: first the head alone, the rest only once the router wants it."""
+    node = await fleet.node()
+    async with fleet.router():
+        host, port = fleet.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(POST + LENGTH + b"expect: 100-continue\r\n\r\n")
+        asked = await reader.readuntil(b"\r\n\r\n")
+        writer.write(BODY)
+        answered = await reader.readuntil(b"\r\n")
+        writer.close()
+
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answered == b"HTTP/1.1 200 OK\r\n"
+    assert node.requests[0].raw == BODY
+
+
+async def test_an_early_refusal_reaches_a_client_that_still_sends(fleet: Fleet) -> None:
+    async with fleet.router():
+        head = POST.replace(AUTH, b"authorization: Bearer mk_wrong\r\n") + b"content-length: 50000000\r\n\r\n"
+        back = await talk(fleet, head + b"x" * 1_000_000, lambda back: b"}}" in back)
+
+    assert back.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in back
+
+
+async def test_many_requests_in_a_row_are_all_answered(fleet: Fleet) -> None:
+    async with fleet.router():
+        back = await talk(fleet, b"GET /healthz HTTP/1.1\r\n\r\n" * 3000, lambda back: back.count(b"HTTP/1.1 200 OK") == 3000)
+
+    assert back.count(b'"ready": true') == 3000
