@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test bench check format lock reference migration clean
+.PHONY: help demo test bench bench-jobs check format lock reference migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -17,12 +17,17 @@ demo: ## Bring this machine up as a node and ask it something. HOSTS=2: two real
 test: ## Install what the tests need and run all of them.
 	@tools/env.sh dev
 	@tools/system-packages.sh
+	@tools/llama-cpp-python.sh
 	@tools/test.sh
 
 bench: ## Measure the router beside its peers, on loopback, in ten minutes or so. Last line: one JSON object.
 	@tools/env.sh dev
 	@PYTHON=$(PY) benchmarks/install.sh
 	@ulimit -n 16384; exec $(PY) -m benchmarks
+
+bench-jobs: ## Measure jobs beside ansible-playbook by hand, on this machine. Last line: one JSON object.
+	@tools/env.sh dev
+	@exec $(PY) -m benchmarks.jobs
 
 check: ## Lint, types, import contract, playbooks, migrations.
 	@tools/env.sh dev

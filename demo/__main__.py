@@ -99,7 +99,7 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack) -> tuple[dic
     with display.stage("register", f"Registering {MODEL}"):
         await client.models.register(RegisterModelRequest(model=MODEL))
     with display.stage("provision", "Provisioning by Ansible"):
-        job = await provision(client, await place.add_hosts(client), place, ports, hub_url, display)
+        job = await provision(client, await place.add_hosts(client, options(place, ports)), display)
     with display.stage("answer", "Asking the model through the router"):
         answer, node = await ask(client, f"http://127.0.0.1:{ports.router}")
     result = {"answer": answer, "node": node, "model": MODEL, "job": job.id, "seconds": display.seconds}
@@ -135,13 +135,17 @@ async def answers(probe: httpx2.AsyncClient, url: str) -> bool:
         return False
 
 
-async def provision(client: Client, hosts: list[str], place: Site, ports: Ports, hub_url: str, display: Display) -> JobOut:
+def options(place: Site, ports: Ports) -> dict[str, Any]:
+    """Return the options of the roles that the demo sets on its hosts."""
+    if not place.is_local:
+        return {"node_service_engine_threads": 1}
+    # It is the only node, so after an update of Muster it is switched although nobody else answers meanwhile.
+    return {"node_service_engine_threads": 2, "node_service_port": ports.node, "node_service_drain_force": True}
+
+
+async def provision(client: Client, hosts: list[str], display: Display) -> JobOut:
     """Run ``site.yml`` on the hosts and follow it to its end."""
-    extra_vars = {"node_service_hub_endpoint": hub_url, "node_service_engine_threads": 1 if place.hosts else 2}
-    if place.is_local:
-        # It is the only node, so after an update of Muster it is switched although nobody else answers meanwhile.
-        extra_vars |= {"node_service_port": ports.node, "node_service_drain_force": True}
-    job = await client.jobs.create(JobCreate(playbook="site.yml", hosts=hosts, extra_vars=extra_vars))
+    job = await client.jobs.create(JobCreate(playbook="site.yml", hosts=hosts))
     tail: list[str] = []
     async with aclosing(client.jobs.follow(job.id)) as events:
         async for event in events:

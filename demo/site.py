@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 
 from control_api.client import Client
-from control_api.client.schemas import HostCreate
+from control_api.client.schemas import HostCreate, HostPatch
 from control_api.firststart import LOCAL_HOST
 from demo.display import StageFailed
 
@@ -28,21 +29,17 @@ class Site:
         """Whether this machine is the host."""
         return not self.hosts
 
-    async def add_hosts(self, client: Client) -> list[str]:
-        """Make the hosts known; return their names."""
+    async def add_hosts(self, client: Client, variables: dict[str, Any]) -> list[str]:
+        """Make the hosts known with these options of the roles; return their names."""
         if self.is_local or not self.ssh_key:
+            host = await client.hosts.get(LOCAL_HOST)
+            await client.hosts.patch(host.id, HostPatch(variables=host.variables | variables))
             return [LOCAL_HOST]
         credential = await client.credentials.create("lab", self.ssh_key.read_text(), None)
+        cpu = {"gpu_host_require_gpu": False, "node_service_allow_cpu": True}
         for name, address in self.hosts.items():
-            await client.hosts.create(
-                HostCreate(
-                    name=name,
-                    address=address,
-                    user="ops",
-                    credential_id=credential.id,
-                    variables={"gpu_host_require_gpu": False, "node_service_allow_cpu": True},
-                )
-            )
+            wanted = {"name": name, "address": address, "user": "ops", "credential_id": credential.id}
+            await client.hosts.create(HostCreate(**wanted, variables=cpu | variables))
         return list(self.hosts)
 
 

@@ -8,3 +8,4 @@ compile --python-version 3.11 node_service/pyproject.toml -o requirements/node.t
 echo pykdtree | compile --python-version 3.11 --no-deps - -o requirements/native.txt
 compile --python-version 3.12 -c requirements/control.txt -c requirements/node.txt \
     pyproject.toml node_service/pyproject.toml --group pyproject.toml:dev -o requirements/dev.txt
+echo llama-cpp-python | compile --python-version 3.12 -c requirements/dev.txt - -o requirements/llama.txt
