@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.."
 echo "Installing llama-cpp-python (the first time it is compiled, which takes about five minutes)"
 # Portable code, and without the image models that no test uses.
 export CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF"
-if ! .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/llama.txt; then
+if ! timeout 1800 .venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/llama.txt; then
     echo "llama-cpp-python could not be built here: its tests will be skipped." >&2
 fi
