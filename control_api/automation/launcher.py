@@ -32,9 +32,15 @@ def clean_environment() -> dict[str, str]:
 
 
 class Launcher:
-    """Starts supervisors and waits for those that end while this process lives."""
+    """Starts supervisors and waits for those that end while this process lives.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    ended: set whenever one has ended: a job that waited for its hosts may run now.
+    """
+
+    def __init__(self, ended: asyncio.Event) -> None:
+        self._ended = ended
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -46,9 +52,16 @@ class Launcher:
         """Start a supervisor and give it its order. Raises ``OSError`` if it cannot be started."""
         output = log_file(order.run_dir)
         process = await asyncio.to_thread(_spawn, order, output)
-        task = asyncio.create_task(_see_off(process, order, output), name=f"supervisor-{order.job_id}")
+        self.own(asyncio.create_task(_see_off(process, order, output), name=f"supervisor-{order.job_id}"))
+
+    def own(self, task: asyncio.Task[None]) -> None:
+        """Count a task as a running supervisor until it ends."""
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._seen_off)
+
+    def _seen_off(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ended.set()
 
     async def let_go(self) -> None:
         """Stop waiting for supervisors; they go on by themselves."""

@@ -36,6 +36,7 @@ class Worker:
     Parameters
     ----------
     wake: set when a job was queued in this process.
+    launcher: starts the supervisors; by default as processes on this machine.
     stop_jobs: end the runs started here when the worker ends, as ``muster up`` does; otherwise they outlive it.
     """
 
@@ -48,6 +49,7 @@ class Worker:
         playbooks: PlaybookCatalogue,
         *,
         wake: asyncio.Event | None = None,
+        launcher: Launcher | None = None,
         stop_jobs: bool = False,
     ) -> None:
         self._settings = settings
@@ -56,7 +58,7 @@ class Worker:
         self._playbooks = playbooks
         self._wake = wake or asyncio.Event()
         self._stop_jobs = stop_jobs
-        self._launcher = Launcher()
+        self._launcher = launcher or Launcher(self._wake)
         self._janitor = Janitor(settings, database, run_root(settings))
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 

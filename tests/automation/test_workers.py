@@ -1,0 +1,95 @@
+"""Several workers on one PostgreSQL, one of them killed in the middle."""
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlmodel import col, func, select
+
+from control_api.automation.models import HostLock, Job, JobStatus
+from control_api.automation.schemas import JobCreate
+from control_api.settings import Settings
+from tests.automation.site import REPOSITORY, Site, open_site, until
+
+pytestmark = pytest.mark.anyio
+
+HOSTS, JOBS, WORKERS = 20, 200, 3
+
+
+@contextmanager
+def workers(settings: Settings, directory: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Run worker processes; those that live are killed at the end."""
+    command = [sys.executable, "-m", "tests.automation.brief_worker", str(directory)]
+    with (directory / "log").open("w") as log:
+        started = [
+            subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
+            for _ in range(WORKERS)
+        ]
+    try:
+        for process in started:
+            assert process.stdin
+            with process.stdin as pipe:
+                pipe.write(settings.model_dump_json())
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.wait(10)
+
+
+async def queue(site: Site) -> None:
+    """Queue jobs of one to three hosts, of two priorities."""
+    names = [(await site.add_host(f"gpu-{number:02}")).name for number in range(HOSTS)]
+    choose = random.Random(7)
+    async with site.database.control.write() as session:
+        for _ in range(JOBS):
+            hosts = choose.sample(names, choose.randint(1, 3))
+            await site.jobs.create(session, JobCreate(playbook="sleep.yml", hosts=hosts, priority=choose.choice([0, 5])), "t")
+
+
+async def ended(site: Site) -> int:
+    async with site.database.control.read() as session:
+        final = [status for status in JobStatus if status.is_final]
+        return int((await session.exec(select(func.count()).where(col(Job.status).in_(final)))).one())
+
+
+async def test_three_workers_run_every_job_and_touch_no_host_twice_at_once(
+    settings: Settings, postgres_url: str, tmp_path: Path
+) -> None:
+    # Long enough for a run on a busy machine, short enough to wait for what the killed worker had.
+    lease = {"lease_renew_s": 1, "lease_term_s": 4, "lease_kill_s": 6, "lease_reusable_s": 10}
+    settings = settings.model_copy(update={"database_url": postgres_url, **lease})
+    directory = tmp_path / "runs"
+    directory.mkdir()
+    async with open_site(settings) as site:
+        await queue(site)
+        with workers(settings, directory) as started:
+
+            async def some_ended() -> bool:
+                return await ended(site) >= JOBS // 4
+
+            await until(some_ended, "a quarter of the jobs", 240)
+            started[0].kill()
+
+            async def all_ended() -> bool:
+                return await ended(site) == JOBS
+
+            await until(all_ended, "all jobs", 240)
+            assert [process.poll() for process in started[1:]] == [None, None]
+        async with site.database.control.read() as session:
+            jobs = (await session.exec(select(Job))).all()
+            assert (await session.exec(select(HostLock))).all() == []
+    log = (directory / "log").read_text()
+    violations = directory / "violations"
+    assert not violations.exists(), violations.read_text()
+    assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}
+    runs = [line.split() for line in (directory / "runs").read_text().splitlines()]
+    assert max(Counter((job_id, attempt) for job_id, attempt, _ in runs).values()) == 1, "no attempt ran twice"
+    assert {job_id for job_id, *_ in runs} == {job.id for job in jobs}
+    assert len({fence for *_, fence in runs}) == len(runs), "each run has a number of its own"
+    assert len({job.worker for job in jobs}) == WORKERS, log
