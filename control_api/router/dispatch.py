@@ -182,6 +182,9 @@ class Dispatcher:
 def _request(call: Call, lease: Lease) -> UpstreamRequest:
     accept = b"text/event-stream" if call.stream else b"application/json"
     headers = b"content-type: %b\r\naccept: %b\r\nx-request-id: %b\r\n" % (call.content_type, accept, call.request_id.encode())
+    if call.pin is not None:
+        # So that a drained node lets the canary in.
+        headers += b"x-muster-pin-node: %b\r\n" % lease.node.id.encode()
     return UpstreamRequest(lease.node, call.path, headers, call.body)
 
 

@@ -179,6 +179,8 @@ async def test_an_operator_pins_a_node_in_any_state(fleet: Fleet) -> None:
 
     assert {answer.status_code for answer in answers} == {200}
     assert [len(node.requests) for node in pinned] == [2] * len(pinned)
+    # A drained node lets in only what was meant for it.
+    assert [node.requests[0].headers["x-muster-pin-node"] for node in pinned] == [node.id for node in pinned]
 
 
 async def test_who_may_pin(fleet: Fleet) -> None:
