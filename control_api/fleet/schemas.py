@@ -87,8 +87,8 @@ class HostKeyPut(Wire):
     key: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$")] | None
 
 
-class HostOut(Out):
-    """A host."""
+class InventoryHost(Out):
+    """A host as the inventory plugin reads it."""
 
     id: str
     name: str
@@ -100,12 +100,17 @@ class HostOut(Out):
     connection: str
     python: str | None
     jump_host: str | None
-    credential_id: str | None
+    host_key: HostKeyOut | None
     state: HostState
     tags: list[str]
-    variables: dict[str, Any]
-    host_key: HostKeyOut | None
     node_id: str | None
+    variables: dict[str, Any]
+
+
+class HostOut(InventoryHost):
+    """A host."""
+
+    credential_id: str | None
     created_at: datetime
 
 
@@ -132,26 +137,6 @@ class EnrolmentOut(Out):
 
     ticket: str
     expires_at: datetime
-
-
-class InventoryHost(Out):
-    """A host as the inventory plugin reads it."""
-
-    id: str
-    name: str
-    address: str
-    port: int
-    user: str | None
-    become: bool
-    become_exe: str | None
-    connection: str
-    python: str | None
-    jump_host: str | None
-    host_key: HostKeyOut | None
-    state: HostState
-    tags: list[str]
-    node_id: str | None
-    variables: dict[str, Any]
 
 
 class InventoryOut(Out):
