@@ -20,6 +20,8 @@ from control_api.settings import Settings
 
 KEY = "mk_bench"
 SLOTS = 4096
+# The limits are counted, and never reached.
+UNLIMITED = 1_000_000_000
 
 
 def table_of(urls: list[str]) -> RouteTable:
@@ -27,7 +29,7 @@ def table_of(urls: list[str]) -> RouteTable:
     nodes = {
         f"node-{n}": RouteNode(f"node-{n}", f"node-{n}", url, "none", "online", "open", False) for n, url in enumerate(urls)
     }
-    key = ApiKeyEntry("bench", "bench", frozenset({"inference", "read"}), None, None)
+    key = ApiKeyEntry("bench", "bench", frozenset({"inference", "read"}), None, None, UNLIMITED, UNLIMITED)
     return RouteTable(
         revision=1,
         nodes=nodes,

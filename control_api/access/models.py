@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import sqlalchemy as sa
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import AwareDatetime, StringConstraints
 from sqlmodel import Field
 
@@ -15,6 +15,7 @@ from control_api.kit.tables import ControlTable
 from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Wire
 
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+PerMinute = Annotated[int, Ge(1), Le(1_000_000_000)]
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=1024)]
 
 
@@ -51,7 +52,7 @@ class UserSession(ControlTable, table=True):
 
 
 class ApiKey(ControlTable, table=True):
-    """An API key, stored hashed. ``models`` limits inference to these model ids; null means all."""
+    """An API key, stored hashed. ``models`` limits inference to these model ids; null means all, as no limit per minute."""
 
     __tablename__ = "api_key"
 
@@ -61,6 +62,8 @@ class ApiKey(ControlTable, table=True):
     prefix: str = Field(max_length=16)
     scopes: list[str] = Field(sa_type=sa.JSON)
     models: list[str] | None = Field(default=None, sa_type=sa.JSON)
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime | None = None
 
@@ -152,6 +155,8 @@ class ApiKeyCreate(Wire):
     name: LineStr
     scopes: Annotated[list[Scope], MinLen(1)] = [Scope.INFERENCE]
     models: list[ModelIdStr] | None = None
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
     expires_at: AwareDatetime | None = None
 
 
@@ -163,6 +168,8 @@ class ApiKeyOut(Out):
     prefix: str
     scopes: list[str]
     models: list[str] | None
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
     created_at: datetime
     expires_at: datetime | None
 

@@ -155,5 +155,7 @@ def api_key_row(secret: str, wanted: ApiKeyCreate) -> ApiKey:
         prefix=secret[:8],
         scopes=list(wanted.scopes),
         models=wanted.models,
+        requests_per_minute=wanted.requests_per_minute,
+        tokens_per_minute=wanted.tokens_per_minute,
         expires_at=wanted.expires_at,
     )

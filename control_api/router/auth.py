@@ -23,7 +23,8 @@ REMEMBERED = 10_000
 class Caller:
     """Somebody who may call. ``models``, ``pins``: ids that it is limited to; ``None`` means all.
 
-    ``is_lasting``: true as long as the table says so, for there is no other end to it.
+    ``is_lasting``: true as long as the table says so, for there is no other end to it. The limits count per router process;
+    ``None``: no limit.
     """
 
     id: str
@@ -31,6 +32,8 @@ class Caller:
     models: frozenset[str] | None
     pins: frozenset[str] | None
     is_lasting: bool = False
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
     def require(self, scope: str) -> None:
         """Raise ``PermissionDenied`` unless the caller has the scope."""
@@ -100,7 +103,15 @@ def _by_key(key: str, table: RouteTable) -> Caller | None:
     if entry.expires_at and entry.expires_at <= datetime.now(UTC):
         raise InvalidKey("The API key has expired.")
     pins = None if "operate" in entry.scopes else frozenset[str]()
-    return Caller(f"key:{entry.id}", entry.scopes, entry.models, pins, is_lasting=entry.expires_at is None)
+    return Caller(
+        f"key:{entry.id}",
+        entry.scopes,
+        entry.models,
+        pins,
+        is_lasting=entry.expires_at is None,
+        requests_per_minute=entry.requests_per_minute,
+        tokens_per_minute=entry.tokens_per_minute,
+    )
 
 
 def _by_token(token: str, table: RouteTable) -> Caller | None:

@@ -139,12 +139,13 @@ class QueueFull(RouterError):
 
 
 class RateLimited(RouterError):
-    """The key has used up what it may in a minute."""
+    """The key has used up what it may in a minute. ``told``: lines of a head about its limits."""
 
     status, code, type = 429, "rate_limit_exceeded", "rate_limit_error"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, *, retry_after_s: float, told: bytes) -> None:
         super().__init__(message, headers=_retry_after(retry_after_s))
+        self.told = told
 
 
 class NotReady(RouterError):

@@ -11,8 +11,9 @@ from control_api.router.auth import Caller
 from control_api.router.call import Call
 from control_api.router.client import Request
 from control_api.router.dispatch import Dispatcher, Opened, Stream
-from control_api.router.errors import InvalidRequest, ModelNotFound, RouterError, UpstreamError
+from control_api.router.errors import InvalidRequest, ModelNotFound, RateLimited, RouterError, UpstreamError
 from control_api.router.keepalive import KeepAlive
+from control_api.router.limits import Limits
 from control_api.router.record import RecordSink, RequestRecord
 from control_api.router.reply import Reply
 from control_api.router.settings import RouterSettings
@@ -46,17 +47,21 @@ class Inference:
         self._dispatcher = dispatcher
         self._sinks = sinks
         self._settings = settings
+        self._limits = Limits()
 
     async def __call__(self, request: Request, caller: Caller, reply: Reply) -> None:
         """Answer one request. Raises a ``RouterError`` for one that cannot be passed on at all."""
         began = time.monotonic()
         call = self._allowed(await self._read(request), caller)
         call.caller_id = caller.id
+        self._admit(caller, reply)
         progress = _Progress(call, caller, reply, began, keeps_content=self._settings.history_content)
         try:
             await self._answer(call, reply, progress)
         finally:
             record = progress.record(client_left=request.gone)
+            if call.usage:
+                self._limits.used(caller, sum(call.usage))
             for sink in self._sinks:
                 sink.record(record)
 
@@ -89,6 +94,13 @@ class Inference:
         if not self._poller.table.is_known(call.model):
             raise ModelNotFound(call.model)
         return call
+
+    def _admit(self, caller: Caller, reply: Reply) -> None:
+        try:
+            reply.common += self._limits.admit(caller)
+        except RateLimited as error:
+            reply.common += error.told
+            raise
 
     async def _answer(self, call: Call, reply: Reply, progress: "_Progress") -> None:
         try:

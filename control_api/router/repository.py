@@ -98,7 +98,8 @@ async def _targets(session: AsyncSession) -> dict[str, tuple[RouteTarget, ...]]:
 
 def _key_entry(key: ApiKey) -> ApiKeyEntry:
     models = None if key.models is None else frozenset(key.models)
-    return ApiKeyEntry(key.id, key.name, with_implied(key.scopes), models, key.expires_at)
+    limits = (key.requests_per_minute, key.tokens_per_minute)
+    return ApiKeyEntry(key.id, key.name, with_implied(key.scopes), models, key.expires_at, *limits)
 
 
 def _public_key(pem: str) -> Ed25519PublicKey:

@@ -50,6 +50,8 @@ class ApiKeyEntry:
     scopes: frozenset[str]
     models: frozenset[str] | None
     expires_at: datetime | None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,11 @@ async def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> No
 
 
 def key_entry(
-    key: str, *scopes: str, models: set[str] | None = None, expires_at: datetime | None = None
+    key: str, *scopes: str, models: set[str] | None = None, expires_at: datetime | None = None, **limits: int
 ) -> dict[str, ApiKeyEntry]:
     allowed = None if models is None else frozenset(models)
-    return {hashlib.sha256(key.encode()).hexdigest(): ApiKeyEntry(key, key, frozenset(scopes), allowed, expires_at)}
+    entry = ApiKeyEntry(key, key, frozenset(scopes), allowed, expires_at, **limits)
+    return {hashlib.sha256(key.encode()).hexdigest(): entry}
 
 
 @dataclass

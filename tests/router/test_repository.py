@@ -77,7 +77,9 @@ async def test_what_the_api_wrote_is_what_the_router_acts_on(
     pair = new_signing_key(box)
     signer = Signer(pair.kid, box.decrypt(pair.private_encrypted), pair.public_pem)
     token, _ = signer.sign(INFERENCE_AUDIENCE, "user:ada", 600, {"pin": ["node-1"]})
-    key = ApiKey(name="k", key_hash=token_hash("mk_secret"), prefix="mk_s", scopes=["admin"], models=[MODEL])
+    key = ApiKey(
+        name="k", key_hash=token_hash("mk_secret"), prefix="mk_s", scopes=["admin"], models=[MODEL], tokens_per_minute=99
+    )
     await write(store, node_row(box, node.url), report(ModelState.READY), model_row(), key, pair)
     table = await source.load(None)
     assert table
@@ -93,6 +95,7 @@ async def test_what_the_api_wrote_is_what_the_router_acts_on(
     )
     assert {exchange.headers["authorization"] for exchange in node.requests} == {"Bearer node-key"}
     assert models.json()["data"][0]["capabilities"] == ["chat"]
+    assert by_key.headers["x-ratelimit-limit-tokens"] == "99"
 
 
 async def test_an_unchanged_store_is_not_read_again(store: Store, box: SecretBox, source: StoreSource) -> None:

@@ -1,0 +1,64 @@
+"""Requests and tokens per minute of a key."""
+
+import openai
+import pytest
+
+from control_api.router.auth import Caller
+from control_api.router.errors import RateLimited
+from control_api.router.limits import Limits
+from tests.router.fleet import CHAT, KEY, MODEL, Fleet, bearer, chat
+from tests.router.test_balance import Clock
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_key_that_has_used_up_its_requests_waits(fleet: Fleet) -> None:
+    node = await fleet.node()
+    fleet.add_key("mk_few", "inference", requests_per_minute=2)
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat(), headers=bearer("mk_few")) for _ in range(3)]
+        other = await http.post(CHAT, json=chat(), headers=bearer(KEY))
+        with pytest.raises(openai.RateLimitError) as refused:
+            await fleet.openai("mk_few").chat.completions.create(model=MODEL, messages=[])
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit-requests"] for answer in answers} == {"2"}
+    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+    assert 20_000 < int(answers[2].headers["retry-after-ms"]) <= 30_000
+    assert refused.value.type == "rate_limit_error"
+    assert (other.status_code, "x-ratelimit-limit-requests" in other.headers) == (200, False)
+    assert len(node.requests) == 3
+
+
+async def test_tokens_count_once_they_are_known(fleet: Fleet) -> None:
+    await fleet.node()
+    fleet.add_key("mk_few", "inference", tokens_per_minute=7)
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat(), headers=bearer("mk_few")) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 429], "four tokens each"
+    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["7", "3", "0"]
+    assert "tokens" in answers[2].json()["error"]["message"]
+
+
+def test_limits_fill_up_evenly() -> None:
+    clock = Clock()
+    limits = Limits(clock)
+    caller = Caller("key:k", frozenset(), None, None, requests_per_minute=60)
+    for _ in range(60):
+        limits.admit(caller)
+    with pytest.raises(RateLimited):
+        limits.admit(caller)
+    clock.now += 1.0
+
+    assert b"x-ratelimit-remaining-requests: 0" in limits.admit(caller)
+    with pytest.raises(RateLimited):
+        limits.admit(caller)
+
+
+def test_a_changed_limit_is_in_force_at_once() -> None:
+    limits = Limits(Clock())
+    limits.admit(Caller("key:k", frozenset(), None, None, requests_per_minute=1))
+
+    assert b"limit-requests: 5" in limits.admit(Caller("key:k", frozenset(), None, None, requests_per_minute=5))
