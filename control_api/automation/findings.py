@@ -21,6 +21,9 @@ DIFF_BYTES = 16 << 10
 Task = dict[str, Any]
 Findings = Mapping[str, list[Task]]
 
+# What the column holds.
+REASON_CHARS = 256
+
 # Where a difference names files in a temporary directory.
 _VOLATILE = re.compile(r"^(?:---|\+\+\+) (?:before|after).*$\n?", re.MULTILINE)
 
@@ -42,13 +45,18 @@ def _status(status: str | None) -> HostStatus:
     return HostStatus.IN_SYNC if status == "ok" else HostStatus.UNKNOWN
 
 
-async def record(session: AsyncSession, job_id: str, outcome: Outcome, tasks: Findings) -> None:
-    """Keep what a check run found, in the transaction that ends it; other runs find nothing."""
+async def record(session: AsyncSession, job_id: str, outcome: Outcome, tasks: Findings, errors: Mapping[str, str]) -> None:
+    """Keep what a check run found, in the transaction that ends it; other runs find nothing.
+
+    Parameters
+    ----------
+    errors: per host name what went wrong first.
+    """
     job = await session.get_one(Job, job_id)
     if job.purpose == JobPurpose.PLAN and outcome.status == JobStatus.SUCCESSFUL:
         await _record_plan(session, job_id, tasks)
     elif job.purpose == JobPurpose.DRIFT and outcome.recap:
-        await _record_drift(session, job, outcome, tasks)
+        await _record_drift(session, job, outcome, tasks, errors)
 
 
 async def _record_plan(session: AsyncSession, job_id: str, tasks: Findings) -> None:
@@ -68,23 +76,27 @@ def _steady(task: Task) -> Task:
     return {**task, "diff": _VOLATILE.sub("", task["diff"] or "")}
 
 
-async def _record_drift(session: AsyncSession, job: Job, outcome: Outcome, tasks: Findings) -> None:
+async def _record_drift(session: AsyncSession, job: Job, outcome: Outcome, tasks: Findings, errors: Mapping[str, str]) -> None:
     hosts = (await repository.hosts_of(session, [job.id]))[job.id]
     present = {host.id for host in await fleet.list_hosts(session, [host.host_id for host in hosts])}
     touched = await checks.changed_meanwhile(session, job)
     for host in hosts:
+        counts = outcome.recap.get(host.name)
+        reason = None
+        if host.host_id in touched:
+            reason = "Another job changed the host meanwhile."
+        elif not counts or counts.get("failed") or counts.get("unreachable"):
+            reason = errors.get(host.name, "The check did not come to its end on the host.")
         if host.host_id in present:
-            await session.merge(_drift(job.id, host, outcome, tasks.get(host.name, []), touched))
+            await session.merge(_drift(job.id, host, tasks.get(host.name, []), reason))
 
 
-def _drift(job_id: str, host: JobHost, outcome: Outcome, tasks: list[Task], touched: set[str]) -> HostDrift:
-    counts = outcome.recap.get(host.name)
-    reason = None
-    if host.host_id in touched:
-        reason = "Another job changed the host meanwhile."
-    elif not counts or counts.get("failed") or counts.get("unreachable"):
-        reason = "The check did not come to its end on the host."
+def _drift(job_id: str, host: JobHost, tasks: list[Task], reason: str | None) -> HostDrift:
     status = HostStatus.DRIFTED if _changes(tasks) else HostStatus.IN_SYNC
     return HostDrift(
-        host_id=host.host_id, status=HostStatus.UNKNOWN if reason else status, reason=reason, job_id=job_id, tasks=tasks
+        host_id=host.host_id,
+        status=HostStatus.UNKNOWN if reason else status,
+        reason=reason and reason[:REASON_CHARS],
+        job_id=job_id,
+        tasks=tasks,
     )

@@ -44,9 +44,11 @@ def check(
 
     found = call(url, key, action)
     print_json(found) if as_json else _print(found)
-    bad = [host.host.name for host in found if host.status is not HostStatus.IN_SYNC]
+    bad = [host for host in found if host.status is not HostStatus.IN_SYNC]
     if bad:
-        raise fail(f"Not in sync: {', '.join(bad)}", "Put it right: muster jobs run converge.yml HOST", code=2)
+        drifted = any(host.status is HostStatus.DRIFTED for host in bad)
+        hint = "Put it right: muster jobs run converge.yml HOST" if drifted else None
+        raise fail(f"Not in sync: {', '.join(host.host.name for host in bad)}", hint, code=2)
 
 
 def _print(found: list[HostDriftOut]) -> None:

@@ -91,7 +91,7 @@ class Recorder:
             complete = Outcome(result.status, result.reason, result.rc, result.recap, self._log.expected)
             recorded = await outcome.finish(session, order.job_id, order.attempt, order.leaves, complete)
             if recorded:
-                await findings.record(session, order.job_id, result, tasks)
+                await findings.record(session, order.job_id, result, tasks, self._log.errors)
             return recorded
 
     def _tries(self) -> "stamina._core._RetryContextIterator":
