@@ -131,13 +131,14 @@ class RunLog:
         return {**missing, **values, "job_id": self.job_id, "attempt": self.attempt, "counter": self.made}
 
     def _diff(self, name: str, data: dict[str, Any], stdout: str) -> str | None:
-        """Return the difference that a task made on a host, with the task's end; it was reported just before."""
+        """Return the difference that a task made on a host, which was reported just before its end; else what it says of it."""
         host = str(data.get("host"))
         if name == "runner_on_file_diff":
             # Ansible writes to a terminal.
             self._diffs[host] = (self._diffs.get(host, "") + stdout.replace("\r\n", "\n"))[:MAX_TEXT_BYTES]
         if name in _TASK_ENDED:
-            return self._diffs.pop(host, "").strip() or None
+            diff = self._diffs.pop(host, "").strip()
+            return diff or (_said(data) if _status(name, data) == "changed" else None)
         return None
 
     def _remember(self, name: str, status: str | None, data: dict[str, Any], raw: dict[str, Any]) -> None:
@@ -153,6 +154,11 @@ def _status(name: str, data: dict[str, Any]) -> str | None:
     if name in ("runner_on_ok", "runner_item_on_ok", "runner_on_async_ok"):
         return "changed" if (data.get("res") or {}).get("changed") else "ok"
     return _STATUS.get(name)
+
+
+def _said(data: dict[str, Any]) -> str | None:
+    message = (data.get("res") or {}).get("msg")
+    return message if isinstance(message, str) and message else None
 
 
 def _recap(data: dict[str, Any]) -> dict[str, dict[str, int]]:

@@ -92,3 +92,21 @@ async def test_events_from_another_thread_arrive_while_it_goes_on(database: Data
     await sink.drain()
     async with database.telemetry.read() as session:
         assert len(await repository.events_after(session, "job", 0, 10_000)) == 5000
+
+
+def test_change_without_a_difference_tells_what_the_task_said() -> None:
+    log = RunLog("job", 1, Redactor(["hunter22"]))
+
+    def row(event: str, res: dict[str, object], stdout: str = "") -> dict[str, object]:
+        made = log.row({"event": event, "event_data": {"host": "a", "task": "t", "res": res}, "stdout": stdout})
+        assert made
+        return made
+
+    assert (
+        row("runner_on_ok", {"changed": True, "msg": "would install it with hunter22"})["diff"]
+        == "would install it with ********"
+    )
+    assert row("runner_on_ok", {"changed": False, "msg": "all is well"})["diff"] is None
+    assert row("runner_on_file_diff", {}, "-a\r\n+b\r\n")["diff"] is None
+    assert row("runner_on_ok", {"changed": True, "msg": "said"})["diff"] == "-a\n+b"
+    assert row("runner_on_ok", {"changed": True, "msg": ["no", "text"]})["diff"] is None
