@@ -217,7 +217,9 @@ def test_model_that_does_not_load_is_given_up_with_the_reason(node: NodeProcess,
     until(lambda: control.state("tiny:broken") == "failed", "failed")
 
     error = control.reported("tiny:broken")["error"]
-    assert "given up after 3 failures" in error and "exit code 1" in error and "model" in error
+    assert "given up after 3 failures" in error and "exit code 1" in error
+    # llama.cpp logs in a thread, so its own last line may be lost with the process; that of the binding never is.
+    assert "failed to load model" in error or "Failed to init server" in error
     until(lambda: control.last["ready_models"] == {"loaded": 1, "total": 2}, "the other one ready")
     assert not control.last["initializing"]
     answer = node.chat("tiny:broken")
