@@ -37,6 +37,9 @@ class Outcome:
     events: int | None = None
 
 
+CONTROLLER = "localhost"
+
+
 def of_run(rc: int, recap: Recap, events: int, errors: Mapping[str, str] | None = None) -> Outcome:
     """Return the outcome of a run that ended by itself.
 
@@ -49,7 +52,9 @@ def of_run(rc: int, recap: Recap, events: int, errors: Mapping[str, str] | None 
         return Outcome(JobStatus.SUCCESSFUL, None, rc, recap, events)
     bad = [name for name, counts in recap.items() if not _went_well(counts)]
     said = [f"{name}: {(errors or {}).get(name, 'failed')}" for name in bad]
-    reason = f"{len(bad)} of {len(recap)} hosts failed. {'; '.join(said)}" if bad else f"ansible-playbook ended with {rc}."
+    # Plays that run on the controller itself are none of the hosts that somebody asked for.
+    hosts = [name for name in recap if name in bad or name != CONTROLLER]
+    reason = f"{len(bad)} of {len(hosts)} hosts failed. {'; '.join(said)}" if bad else f"ansible-playbook ended with {rc}."
     return Outcome(JobStatus.FAILED, reason, rc, recap, events)
 
 
