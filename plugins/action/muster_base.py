@@ -117,6 +117,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = False
+    Api = Api
     ApiError = ApiError
 
     ARGUMENTS: dict[str, dict[str, Any]] = {}
@@ -141,6 +142,18 @@ class ActionModule(ActionBase):
     def router(self, base_url: str, token: str, args: dict[str, Any]) -> Api:
         """Return a client of the router that does not repeat a call by itself."""
         return Api(base_url, token, args["ca_bundle"], retry_s=0)
+
+    @staticmethod
+    def token() -> str:
+        """Return the token of the job (a file) or of the shell (a key in the environment)."""
+        path = os.environ.get("MUSTER_TOKEN_FILE")
+        try:
+            token = Path(path).read_text().strip() if path else os.environ.get("MUSTER_API_KEY", "")
+        except OSError as error:
+            raise AnsibleActionFail(f"cannot read the token file: {error}") from error
+        if not token:
+            raise AnsibleActionFail("the control API needs a key: set MUSTER_API_KEY or MUSTER_TOKEN_FILE")
+        return token
 
     def would(self, what: str, before: Any, after: Any) -> dict[str, Any]:
         """Return the result of a change, with its diff; in check mode `what` is said as not yet done."""
@@ -176,20 +189,8 @@ class ActionModule(ActionBase):
         base_url = args["api_url"] or os.environ.get("MUSTER_API_URL") or self._variable("muster_api_url", task_vars)
         if not base_url:
             raise AnsibleActionFail("the control API's address is not known: set MUSTER_API_URL or muster_api_url")
-        return Api(base_url, _token(), args["ca_bundle"] or os.environ.get("MUSTER_CA_BUNDLE"))
+        return Api(base_url, self.token(), args["ca_bundle"] or os.environ.get("MUSTER_CA_BUNDLE"))
 
     def _variable(self, name: str, task_vars: dict[str, Any]) -> str | None:
         value = self._templar.template(task_vars.get(name))
         return None if value is None else str(value)
-
-
-def _token() -> str:
-    """Return the token of the job (a file) or of the shell (a key in the environment)."""
-    path = os.environ.get("MUSTER_TOKEN_FILE")
-    try:
-        token = Path(path).read_text().strip() if path else os.environ.get("MUSTER_API_KEY", "")
-    except OSError as error:
-        raise AnsibleActionFail(f"cannot read the token file: {error}") from error
-    if not token:
-        raise AnsibleActionFail("the control API needs a key: set MUSTER_API_KEY or MUSTER_TOKEN_FILE")
-    return token

@@ -42,6 +42,8 @@ class FakeApi:
         address: address to listen on.
         unavailable: how many requests are answered with 503 before the rest works.
         in_flight: requests that keep a drained node in `draining`.
+        busy: another job has the hosts.
+        posts_lost: how many posts of events are stored, but answered with 503.
         answer, answering_node: what the router says, and who it says has answered.
     """
 
@@ -51,9 +53,13 @@ class FakeApi:
     tickets: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     orders: list[dict[str, Any]] = field(default_factory=list)
+    capabilities: dict[str, list[str]] = field(default_factory=dict)
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)
     unavailable: int = 0
     in_flight: int = 0
+    busy: bool = False
+    posts_lost: int = 0
     task_error: str | None = None
     answer: str = "Hello."
     answering_node: str | None = None
@@ -104,13 +110,17 @@ class FakeApi:
             raise Refused(503, "unavailable", "the store does not answer")
         if request.path == "/v0/nodes/register":
             return 201, self._register(request), {}
+        if request.path == "/v1/models":
+            return 200, {"data": [{"id": name, "capabilities": kinds} for name, kinds in self.capabilities.items()]}, {}
+        if request.path == "/v1/embeddings":
+            return 200, {"data": [{"embedding": [0.5] * 64}]}, {"x-muster-node": request.pinned or ""}
         if request.path == "/v1/chat/completions":
             content = {"choices": [{"message": {"role": "assistant", "content": self.answer}}]}
             return 200, content, {"x-muster-node": self.answering_node or request.pinned or ""}
         if request.token != KEY:
             raise Refused(401, "unauthenticated", "this key is not known")
         _, *parts = request.path.strip("/").split("/")
-        key = parts[1] if len(parts) > 1 and parts[0] in ("hosts", "nodes") else None
+        key = parts[1] if len(parts) > 1 and parts[0] in ("hosts", "nodes", "jobs") else None
         shape = " ".join([request.method, *("*" if part == key else part for part in parts)])
         if shape not in self._routes:
             raise Refused(404, "not_found", f"no route {shape}")
@@ -128,6 +138,8 @@ class FakeApi:
             "POST nodes * drain": (200, lambda key, request: self._drain(key, request.body["reason"])),
             "POST nodes * resume": (200, lambda key, _: self._resume(key)),
             "POST models distribute": (202, lambda _, request: self._distribute(request.body)),
+            "POST jobs": (201, lambda _, request: self._open_job(request.body)),
+            "POST jobs * events": (200, lambda key, request: self._report(key, request.body)),
             "GET tasks": (200, lambda _, request: self._tasks(request.query["ids"][0].split(","))),
             "POST auth inference-token": (201, lambda _, __: {"token": "t", "expires_at": "", "router_url": self.url}),
         }
@@ -176,6 +188,22 @@ class FakeApi:
             status = "failed" if self.task_error else "completed"
             self.tasks[task_id] = {"node_id": node_id, "model_id": order["model"], "status": status, "error": self.task_error}
         return {"task_ids": ids, "job_id": None, "skipped": [], "warnings": []}
+
+    def _open_job(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        if self.busy:
+            raise Refused(409, "host_busy", "Host gpu-01 is busy: job 17 runs site.yml.")
+        job = {"id": str(uuid.uuid4()), "wanted": wanted, "events": {}, "end": None}
+        self.jobs[job["id"]] = job
+        return job
+
+    def _report(self, job_id: str, sent: dict[str, Any]) -> dict[str, Any]:
+        job = _find(self.jobs, job_id)
+        job["events"] |= {event["counter"]: event for event in sent["events"]}
+        if self.posts_lost:
+            self.posts_lost -= 1
+            raise Refused(503, "unavailable", "the answer got lost")
+        job["end"] = sent["end"] or job["end"]
+        return job
 
     def _tasks(self, ids: list[str]) -> dict[str, Any]:
         return {"items": [{"id": task_id} | self.tasks[task_id] for task_id in ids], "next_cursor": None}
