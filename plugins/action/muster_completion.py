@@ -34,11 +34,15 @@ class ActionModule(MusterAction):
             return self.foresee(False, f"would ask {name} for a completion through the router")
         if node is None:
             raise AnsibleActionFail(f"there is no node for {args['node_id'] or args['host_id']}")
-        model = _choose(node, args["model"])
-        _refuse_cpu(node, model, args["allow_cpu"])
         grant = api.post("/v0/auth/inference-token", {"node_ids": [node["id"]]})
+        router = self.router(grant["router_url"], grant["token"], args)
+        listed, _ = self._ask(router, args, "GET", "/v1/models")
+        embedding = {entry["id"] for entry in listed["data"] if entry.get("capabilities") == ["embeddings"]}
+        model = _choose(node, args["model"], embedding)
+        _refuse_cpu(node, model, args["allow_cpu"])
         started = time.monotonic()
-        answer, headers = self._ask(self.router(grant["router_url"], grant["token"], args), node, model["id"], args)
+        path, body = _question(model["id"], args, embedding=model["id"] in embedding)
+        answer, headers = self._ask(router, args, "POST", path, body, {"x-muster-pin-node": node["id"]})
         return {
             "changed": False,
             "answer": _text(answer),
@@ -49,18 +53,21 @@ class ActionModule(MusterAction):
             "seconds": round(time.monotonic() - started, 3),
         } | _checked(node, headers)
 
-    def _ask(self, router: Any, node: dict[str, Any], model: str, args: dict[str, Any]) -> tuple[Any, dict[str, str]]:
-        """Send the request until it is answered: a router needs a moment to learn of a new node."""
-        body = {
-            "model": model,
-            "messages": [{"role": "user", "content": args["prompt"]}],
-            "max_tokens": args["max_tokens"],
-        }
+    def _ask(
+        self,
+        router: Any,
+        args: dict[str, Any],
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[Any, dict[str, str]]:
+        """Send a request until it is answered: a router needs a moment to learn of a new node or token."""
         deadline = time.monotonic() + args["timeout_s"]
         while True:
             left = max(deadline - time.monotonic(), 1.0)
             try:
-                return router.send("POST", "/v1/chat/completions", body, {"x-muster-pin-node": node["id"]}, timeout_s=left)
+                return router.send(method, path, body, headers, timeout_s=left)
             except self.ApiError as error:
                 final = error.status is not None and error.code not in NOT_YET
                 if final or time.monotonic() + 1 >= deadline:
@@ -68,9 +75,10 @@ class ActionModule(MusterAction):
             time.sleep(1)
 
 
-def _choose(node: dict[str, Any], wanted: str | None) -> dict[str, Any]:
-    """Return the model to ask: the one wanted, else the first that is ready."""
+def _choose(node: dict[str, Any], wanted: str | None, embedding: set[str]) -> dict[str, Any]:
+    """Return the model to ask: the one wanted, else the first that is ready; those for embeddings come last."""
     ready = [model for model in node["models"] if model["state"] == "ready"]
+    ready.sort(key=lambda model: model["id"] in embedding)
     chosen = [model for model in ready if wanted in (None, "", model["id"])]
     if chosen:
         return chosen[0]
@@ -87,9 +95,19 @@ def _refuse_cpu(node: dict[str, Any], model: dict[str, Any], allow_cpu: bool) ->
         )
 
 
+def _question(model: str, args: dict[str, Any], *, embedding: bool) -> tuple[str, dict[str, Any]]:
+    """Return what to ask, and where."""
+    if embedding:
+        return "/v1/embeddings", {"model": model, "input": args["prompt"]}
+    messages = [{"role": "user", "content": args["prompt"]}]
+    return "/v1/chat/completions", {"model": model, "messages": messages, "max_tokens": args["max_tokens"]}
+
+
 def _text(answer: Any) -> str:
     """Return what the model said; an empty answer is a failure."""
     try:
+        if "data" in answer:
+            return f"a vector of {len(answer['data'][0]['embedding'])} numbers"
         text = answer["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError) as error:
         raise AnsibleActionFail(f"the router's answer is no chat completion: {str(answer)[:200]}") from error

@@ -19,7 +19,7 @@ options:
     description: Id of the node.
     type: str
   model:
-    description: Id of the model. Default is the first ready model of the node.
+    description: Id of the model. Default is the first ready model of the node, one for embeddings only where there is no other.
     type: str
   prompt:
     description: What to ask.

@@ -170,6 +170,19 @@ class TestCompletion:
         assert expected.items() <= result.items()
         assert result["seconds"] >= 0
 
+    def test_a_model_for_embeddings_is_asked_for_a_vector_where_there_is_no_other(self, api: FakeApi, ansible: Ansible) -> None:
+        both, only = api.add_host("gpu-01"), api.add_host("gpu-02")
+        api.add_node(both, models=[model(id="embed:tiny"), model()])
+        api.add_node(only, models=[model(id="embed:tiny")])
+        api.capabilities = {"embed:tiny": ["embeddings"], MODEL: ["chat"]}
+
+        _, (chat, vector) = ansible.tasks(
+            {"muster_completion": {"host_id": both["id"]}}, {"muster_completion": {"host_id": only["id"]}}
+        )
+
+        assert (chat["model"], chat["answer"]) == (MODEL, "Hello.")
+        assert (vector["model"], vector["answer"]) == ("embed:tiny", "a vector of 64 numbers")
+
     def test_the_name_of_the_node_is_as_good_as_its_id(self, api: FakeApi, ansible: Ansible) -> None:
         host = api.add_host("gpu-01")
         api.add_node(host)
