@@ -39,7 +39,9 @@ async def test_nodes_that_die_in_turn_cost_no_request(fleet: Fleet) -> None:
                 await node.stop()
                 seen = len(wholes)
                 await eventually(lambda seen=seen: len(wholes) >= seen + 3 * CALLERS)
+                asked = len(node.requests)
                 await node.start()
+                await eventually(lambda node=node, asked=asked: len(node.requests) > asked + CALLERS)  # back in rotation
             over.set()
         in_flight = await fleet.in_flight()
 
