@@ -19,6 +19,7 @@ class ActionModule(MusterAction):
         "node_id": {"type": "str"},
         "reason": {"type": "str", "default": "drained by a playbook"},
         "force": {"type": "bool", "default": False},
+        "all_holds": {"type": "bool", "default": False},
         "timeout_s": {"type": "int", "default": 300},
     }
 
@@ -34,7 +35,7 @@ class ActionModule(MusterAction):
         if node is None:
             message = f"the control API knows no node of {_sought(args)}, so nothing is routed to it"
             return {"changed": False, "msg": message, "held_by": []}
-        return self._drained(api, node, args) if args["state"] == "drained" else self._resumed(api, node, args)
+        return self._drained(api, node, args) if args["state"] == "drained" else self._resumed(api, node, args["all_holds"])
 
     def _registered(self, api: Any, args: dict[str, Any]) -> dict[str, Any]:
         """Ask for a ticket unless the identity that the host holds is the one the API knows."""
@@ -64,14 +65,14 @@ class ActionModule(MusterAction):
             raise AnsibleActionFail(f"{node['name']} still has requests in flight after {args['timeout_s']} s")
         return unchanged if _holders(held) == _holders(node) else result
 
-    def _resumed(self, api: Any, node: dict[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-        """Take this caller's hold away; those of others stay."""
+    def _resumed(self, api: Any, node: dict[str, Any], all_holds: bool) -> dict[str, Any]:
+        """Take this caller's hold away; those of others stay unless all are meant."""
         if node["admission"] == "open":
             return {"changed": False, "msg": f"{node['name']} is open", "node_id": node["id"], "held_by": []}
         result = self.would(f"resume {node['name']}", node["admission"], "open") | {"node_id": node["id"]}
         if self._task.check_mode:
             return result
-        after = api.post(f"/v0/nodes/{node['id']}/resume")
+        after = api.post(f"/v0/nodes/{node['id']}/resume{'?all_holds=true' if all_holds else ''}")
         held_by = sorted(_holders(after))
         if _holders(after) == _holders(node):
             message = f"{node['name']} is {after['admission']}, held by {', '.join(held_by) or 'nobody'}"

@@ -35,6 +35,10 @@ options:
     description: Also drain the last ready node of a model.
     type: bool
     default: false
+  all_holds:
+    description: With V(resumed), also take the holds of others away. The control API lets a person do that, but no job.
+    type: bool
+    default: false
   timeout_s:
     description: How long to wait for V(drained) or V(ready), in seconds.
     type: int

@@ -285,6 +285,36 @@ def test_the_node_is_active_after_a_reboot(provisioned: Fleet, tmp_path: Path) -
     assert run.rc == 0, run.output
 
 
+def test_a_node_that_hangs_is_repaired(provisioned: Fleet) -> None:
+    before = provisioned.release()
+    provisioned.hosts[0].run("systemctl", "kill", "--signal=STOP", "muster-node")
+
+    run = provisioned.play("playbooks/repair.yml", "--limit", provisioned.hosts[0].name)
+
+    assert run.rc == 0, run.output
+    assert "Started muster-node.service" in run.output
+    assert [new == old for new, old in zip(provisioned.release(), before, strict=True)] == [False, True]
+    assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
+    assert [node["holds"] for node in provisioned.api.nodes.values()] == [[], []]
+
+
+def test_a_host_that_another_run_changes_is_left_alone(provisioned: Fleet) -> None:
+    host = provisioned.hosts[0]
+    assert list(json.loads(host.run("cat", "/run/muster/job.lock"))) == ["numbers"]
+    other = {"numbers": {"job": 7}, "holder": "job 7", "kind": "job", "expires_at": 4_000_000_000}
+    host.run("sh", "-c", f"echo '{json.dumps(other)}' > /run/muster/job.lock")
+    try:
+        run = provisioned.play("playbooks/provision.yml", "--limit", host.name)
+
+        assert run.rc == 2
+        assert "this host is being changed by job 7" in run.output
+        assert json.loads(host.run("cat", "/run/muster/job.lock")) == other
+        job = {"MUSTER_JOB_ID": "8", "MUSTER_JOB_FENCE": "8"}
+        assert provisioned.ansible.playbook("playbooks/provision.yml", "--limit", host.name, **job).rc == 0
+    finally:
+        host.run("rm", "/run/muster/job.lock")
+
+
 def test_a_host_that_refuses_leaves_the_others_alone(provisioned: Fleet) -> None:
     api = provisioned.api
     lost = api.add_host("lost", address="127.0.0.1", port=1, variables={"gpu_host_require_gpu": False})
@@ -297,3 +327,19 @@ def test_a_host_that_refuses_leaves_the_others_alone(provisioned: Fleet) -> None
     assert "lost" in run.output
     assert "Connection refused" in run.output
     assert run.changed() == {"localhost": 0, "lost": 0} | {host.name: 0 for host in provisioned.hosts}
+
+
+def test_a_decommissioned_host_has_no_service_and_on_request_no_files(provisioned: Fleet) -> None:
+    kept, cleaned = provisioned.hosts
+
+    first = provisioned.play("playbooks/decommission.yml", "--limit", kept.name)
+    second = provisioned.play("playbooks/decommission.yml", "--limit", cleaned.name, node_service_remove_files=True)
+    again = provisioned.play("playbooks/decommission.yml", "--limit", cleaned.name, node_service_remove_files=True)
+
+    assert (first.rc, second.rc, again.rc) == (0, 0, 0), first.output + second.output + again.output
+    assert again.changed()[cleaned.name] == 0
+    assert all(fails(lambda host=host: host.run("systemctl", "cat", "muster-node")) for host in provisioned.hosts)
+    assert {node["admission"] for node in provisioned.api.nodes.values()} == {"drained"}
+    assert "identity.json" in kept.run("ls", "/var/lib/muster-node/state")
+    assert fails(lambda: cleaned.run("ls", "-d", "/opt/muster-node"))
+    assert fails(lambda: cleaned.run("ls", "-d", "/var/lib/muster-node"))
