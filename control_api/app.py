@@ -40,6 +40,8 @@ from control_api.kit.bus import Bus
 from control_api.kit.database import Database
 from control_api.kit.tasks import owned_task
 from control_api.settings import Settings
+from control_api.telemetry import routes as telemetry_routes
+from control_api.telemetry.service import HistoryPruner
 
 BODY_LIMIT_BYTES = 4 << 20
 
@@ -53,6 +55,7 @@ _ROUTERS = (
     catalogue_routes.router,
     distribution_routes.router,
     automation_routes.router,
+    telemetry_routes.router,
     check_routes.router,
     live.router,
 )
@@ -139,6 +142,7 @@ def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
         "presence": presence.run(),
         "heartbeats": services.heartbeats.run(),
         "popularity": services.popularity.run(),
+        "history": HistoryPruner(services.database.telemetry).run(),
         "drift": drift.run(),
     }
 

@@ -10,6 +10,7 @@ from control_api.catalogue.hub import Hub
 from control_api.keys import load_keys
 from control_api.kit.database import Database
 from control_api.migrations import runner
+from control_api.router.history import History
 from control_api.router.repository import StoreSource
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
@@ -54,7 +55,9 @@ async def serve_router(settings: Settings) -> None:
     await runner.wait_until_current(settings)
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
-        await serve(router_settings(settings), StoreSource(database.control, load_keys(settings).routing))
+        source = StoreSource(database.control, load_keys(settings).routing)
+        async with History.open(database.telemetry) as history:
+            await serve(router_settings(settings), source, sinks=[history])
     finally:
         await database.close()
 
@@ -70,6 +73,8 @@ def router_settings(settings: Settings) -> RouterSettings:
         connect_timeout_s=settings.router_connect_timeout_s,
         first_byte_timeout_s=settings.router_first_byte_timeout_s,
         poll_interval_s=settings.router_poll_interval_s,
+        history_content=settings.router_history_content,
+        cors_origins=tuple(settings.router_cors_origins),
     )
 
 

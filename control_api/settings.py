@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     router_first_byte_timeout_s: float = Field(default=300.0, description="Longest silence of a node.")
     router_poll_interval_s: float = Field(default=0.4, description="Between two looks at the route table's revision.")
 
+    router_history_content: bool = Field(default=False, description="Keep what was asked and answered for seven days.")
+    router_cors_origins: list[str] = Field(default_factory=list, description="Origins whose pages may call; a JSON list.")
+
     log_format: Literal["json", "console"] = Field(default="console", description="Lines of JSON, or for people.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
 

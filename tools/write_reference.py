@@ -18,6 +18,7 @@ SHOWN = {
     "cache_dir": "~/.cache/muster",
     "project_dir": "the checkout",
     "node_networks": "none",
+    "router_cors_origins": "none",
     "run_dir": "on tmpfs",
 }
 

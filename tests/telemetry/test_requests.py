@@ -1,18 +1,16 @@
 """``/v0/requests`` over HTTP, and what becomes of old requests."""
 
 import zlib
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
-from control_api.app import create_app
 from control_api.kit.clock import utcnow
-from control_api.telemetry import repository, routes
+from control_api.telemetry import repository
 from control_api.telemetry.service import KEEP, HistoryPruner
-from tests.running import KEY, Api, serving
+from tests.running import Api
 
 pytestmark = pytest.mark.anyio
 
@@ -25,13 +23,9 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-async def http(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+def http(api: Api) -> httpx2.AsyncClient:
     """A client of an API that has the history."""
-    app = create_app(api.settings)
-    app.include_router(routes.router)
-    headers = {"authorization": f"Bearer {KEY}"}
-    async with serving(app) as url, httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-        yield client
+    return api.http
 
 
 async def add(api: Api, *rows: dict[str, Any]) -> None:
