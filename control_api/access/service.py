@@ -10,7 +10,7 @@ from control_api.access import repository
 from control_api.access.models import ApiKey, ApiKeyCreate, Scope, User, UserSession
 from control_api.access.principal import Principal, with_implied
 from control_api.access.tokens import INFERENCE_AUDIENCE, JOB_AUDIENCE, USER_AUDIENCE, Signer
-from control_api.errors import Conflict, Forbidden, NotFound, Unauthenticated
+from control_api.errors import Forbidden, NotFound, Unauthenticated
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import new_token, password_hash, password_matches, token_hash
@@ -135,16 +135,6 @@ class AccessService:
             raise NotFound(f"No API key {key_id!r}.", code="unknown_api_key")
         await session.delete(key)
         await revision.bump(session, revision.ROUTES)
-
-    async def create_user(self, session: AsyncSession, name: str, password: str, scopes: list[Scope]) -> User:
-        """Create a user. Raises ``Conflict`` if the name is taken."""
-        if await repository.find_user(session, name):
-            raise Conflict(f"There is a user {name!r} already.", code="user_exists")
-        hashed = await anyio.to_thread.run_sync(password_hash, password)
-        user = User(name=name, password_hash=hashed, scopes=list(scopes))
-        session.add(user)
-        await session.flush()
-        return user
 
 
 def api_key_row(secret: str, wanted: ApiKeyCreate) -> ApiKey:

@@ -154,15 +154,6 @@ class NodeService:
             await self._changed(session, node, f"resumed by {by.label}")
         return node
 
-    async def release_holder(self, session: AsyncSession, holder: str) -> None:
-        """Remove every hold of somebody who is gone, e.g. a job that ended."""
-        for node_id in await repository.nodes_held_by(session, holder):
-            await repository.delete_hold(session, node_id, holder)
-            node = await self.node(session, node_id)
-            if not (await repository.holds(session, [node_id]))[node_id] and node.admission is Admission.DRAINED:
-                node.admission = Admission.OPEN
-                await self._changed(session, node, f"{holder} ended")
-
     async def remove(self, session: AsyncSession, node: Node) -> None:
         """Forget a node and everything it reported; its token is refused from now on."""
         await self.hooks.node_removed(session, node)

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, or_
+from sqlalchemy import or_
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -152,11 +152,6 @@ async def delete_hold(session: AsyncSession, node_id: str, holder: str) -> bool:
     return bool((await session.exec(statement)).rowcount)
 
 
-async def nodes_held_by(session: AsyncSession, holder: str) -> list[str]:
-    """Return the ids of the nodes that somebody holds."""
-    return list((await session.exec(select(NodeHold.node_id).where(NodeHold.holder == holder))).all())
-
-
 async def transitions(session: AsyncSession, node_id: str, limit: int) -> list[NodeTransition]:
     """Return the latest changes of a node's state, newest first."""
     statement = select(NodeTransition).where(NodeTransition.node_id == node_id)
@@ -186,9 +181,3 @@ async def silent_nodes(session: AsyncSession, offline_after_s: int) -> list[Node
         listened,
     )
     return list((await session.exec(statement.with_for_update(skip_locked=True))).all())
-
-
-async def count_by_state(session: AsyncSession) -> dict[str, int]:
-    """Return how many nodes are in each state."""
-    rows = (await session.exec(select(Node.state, func.count()).group_by(col(Node.state)))).all()
-    return {str(state): count for state, count in rows}

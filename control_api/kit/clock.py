@@ -29,10 +29,6 @@ class db_now(ColumnElement[datetime]):  # noqa: N801 - reads as the SQL function
         self.offset_s = int(offset_s)
         self.type = UTCDateTime()
 
-    @property
-    def _cache_key_extra(self) -> int:
-        return self.offset_s
-
     def _gen_cache_key(self, anon_map: Any, bindparams: Any) -> tuple[Any, ...]:
         return (db_now, self.offset_s)
 
