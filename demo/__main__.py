@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import anyio.to_thread
 import httpx2
+import structlog
 
 from control_api.catalogue.supported import SupportedModels
 from control_api.client import ApiError, Client
@@ -222,6 +224,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="print one JSON line and leave")
     arguments = parser.parse_args()
     os.umask(0o077)
+    # The display tells what happens; only what goes wrong is worth a line of log.
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     return asyncio.run(run(arguments.hosts, check=arguments.check))
 
 
