@@ -164,6 +164,7 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             stack.push_async_callback(database.close)
             await database.ping()
             identity = await firststart.prepare(settings, database, keys)
+            await firststart.let_in(settings, database)
             hub = stack.enter_context(closing(Hub(settings)))
             services = wire(settings, database, keys, identity, hub)
             if local_node:

@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access import bootstrap, repository
+from control_api.access import bootstrap
+from control_api.access import repository as access_repository
 from control_api.access.models import ApiKeyCreate, Scope
 from control_api.access.service import api_key_row
 from control_api.access.tokens import Signer
@@ -37,27 +38,32 @@ class Identity:
 
 
 async def prepare(settings: Settings, database: Database, keys: Keys) -> Identity:
-    """Make or check keys, identity and the first credentials. Raises ``StartupError`` for a wrong key."""
+    """Check the keys and return the identity; make them at the first start. Raises ``StartupError`` for a wrong key."""
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with database.control.write() as session:
         await bootstrap.check_key(session, keys.routing)
         await bootstrap.check_key(session, keys.credentials)
-        store_id = await bootstrap.store_id(session)
-        signer = await bootstrap.signer(session, keys.credentials)
+        return Identity(await bootstrap.store_id(session), await bootstrap.signer(session, keys.credentials))
+
+
+async def let_in(settings: Settings, database: Database) -> None:
+    """Make the ways in: the given key, the first admin's link, and keys for this user's own processes. API only."""
+    async with database.control.write() as session:
         given = settings.bootstrap_api_key
         await bootstrap.bootstrap_key(session, given.get_secret_value() if given else None)
         await _setup_link(session, settings)
         if not settings.database_url:
             await _key_file(session, settings.state_dir / LOCAL_KEY_FILE, "local operator", [Scope.ADMIN])
             await _key_file(session, settings.state_dir / DASHBOARD_KEY_FILE, "dashboard", [Scope.READ])
-    return Identity(store_id, signer)
 
 
 async def _setup_link(session: AsyncSession, settings: Settings) -> None:
     path = settings.state_dir / SETUP_LINK_FILE
+    if await access_repository.count_users(session):
+        path.unlink(missing_ok=True)
+        return
     token = await bootstrap.setup_token(session)
     if token is None:
-        path.unlink(missing_ok=True)
         return
     link = f"{settings.public_dashboard_url}/setup?token={token}"
     write_private(path, link + "\n")
@@ -67,7 +73,7 @@ async def _setup_link(session: AsyncSession, settings: Settings) -> None:
 async def _key_file(session: AsyncSession, path: Path, name: str, scopes: list[Scope]) -> None:
     """Keep an API key in a file that only this user can read, so that processes on this machine need no set-up."""
     known = path.read_text().strip() if path.exists() else ""
-    if known and await repository.find_api_key(session, token_hash(known)):
+    if known and await access_repository.find_api_key(session, token_hash(known)):
         return
     secret = new_token("mk")
     session.add(api_key_row(secret, ApiKeyCreate(name=name, scopes=scopes)))

@@ -46,6 +46,7 @@ async def _check(settings: Settings) -> None:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         await firststart.prepare(settings, database, load_keys(settings))
+        await firststart.let_in(settings, database)
     finally:
         await database.close()
 

@@ -225,10 +225,8 @@ def main() -> int:
     arguments = parser.parse_args()
     os.umask(0o077)
     # The display tells what happens; only what goes wrong is worth a line of log.
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    quiet = structlog.make_filtering_bound_logger(logging.WARNING)
+    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     return asyncio.run(run(arguments.hosts, check=arguments.check))
 
 

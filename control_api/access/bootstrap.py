@@ -1,6 +1,6 @@
 """First start: what must exist before the first request, made once and kept."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -63,8 +63,9 @@ async def bootstrap_key(session: AsyncSession, secret: str | None) -> None:
 
 
 async def setup_token(session: AsyncSession) -> str | None:
-    """Return a fresh one-time token for the first admin; None once there is a user."""
-    if await repository.count_users(session):
+    """Return a fresh one-time token for the first admin; None while the last one is still good: it may be in use."""
+    known = await repository.get_setting(session, SETUP_SETTING)
+    if known and datetime.fromisoformat(known["expires_at"]) > utcnow():
         return None
     token = new_token("setup")
     expires_at = (utcnow() + timedelta(seconds=SETUP_TTL_S)).isoformat()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
 
 import jwt
 import pytest
@@ -13,8 +14,10 @@ from websockets.exceptions import InvalidStatus
 
 from control_api.access.models import SigningKey, UserSession
 from control_api.access.tokens import INFERENCE_AUDIENCE
+from control_api.errors import StartupError
 from control_api.firststart import SETUP_LINK_FILE
 from control_api.kit.clock import utcnow
+from control_api.serve import serve_api
 from tests.fleet.reports import add_host, bearer
 from tests.running import Api, running_api, settings_for
 
@@ -64,9 +67,20 @@ async def test_the_first_admin_is_made_once(api: Api) -> None:
     session = await make_admin(api)
     me = await api.http.get("/v0/auth/me", headers=bearer(session["access_token"]))
     assert (me.json()["kind"], me.json()["name"]) == ("user", "alice")
-    assert not (api.settings.state_dir / SETUP_LINK_FILE).exists() or True
     again = await api.http.post("/v0/auth/setup", json={"token": "setup_x", "username": "eve", "password": PASSWORD})
     assert (again.status_code, again.json()["error"]["code"]) == (403, "setup_closed")
+
+
+async def test_a_restart_keeps_the_link_that_somebody_may_be_using(tmp_path: Path, anyio_backend: str) -> None:
+    settings = settings_for(tmp_path)
+    link = settings.state_dir / SETUP_LINK_FILE
+    async with running_api(settings):
+        first = link.read_text()
+    async with running_api(settings) as api:
+        assert link.read_text() == first
+        await make_admin(api)
+    async with running_api(settings):
+        assert not link.exists()
 
 
 async def test_log_in_refresh_and_log_out(api: Api) -> None:
@@ -148,10 +162,16 @@ async def test_the_live_connection_needs_a_credential_and_sends_what_happens(api
         assert json.loads(await asyncio.wait_for(socket.recv(), 10))["type"] == "error"
 
 
-async def test_a_bootstrap_key_works_from_the_first_start_and_a_weak_one_is_refused(tmp_path, anyio_backend: str) -> None:  # type: ignore[no-untyped-def]
+async def test_a_bootstrap_key_works_from_the_first_start(tmp_path: Path, anyio_backend: str) -> None:
     secret = "mk_" + "b" * 40
     async with running_api(settings_for(tmp_path, bootstrap_api_key=secret)) as api:
         assert (await api.http.get("/v0/hosts", headers=bearer(secret))).status_code == 200
+
+
+async def test_a_weak_bootstrap_key_is_refused(tmp_path: Path, anyio_backend: str) -> None:
+    with pytest.raises(StartupError) as refused:
+        await serve_api(settings_for(tmp_path, bootstrap_api_key="mk_short"), with_worker=False, local_node=False)
+    assert refused.value.code == "weak_bootstrap_key"
 
 
 async def test_a_body_that_is_too_large_is_refused(api: Api) -> None:
