@@ -35,14 +35,14 @@ class RouterClient:
         await self._client.aclose()
 
     async def models(self, token: str) -> list[str]:
-        """Return the ids of the models that can be asked now. Raises ChatError."""
+        """Return the ids of the models that can chat now. Raises ChatError."""
         try:
             response = await self._client.get("/v1/models", headers=_bearer(token))
         except httpx2.TransportError as error:
             raise ChatError(self._unreachable()) from error
         if response.status_code >= 400:
             raise ChatError(_message(response.content, response.status_code))
-        return sorted(str(entry["id"]) for entry in response.json()["data"])
+        return sorted(str(entry["id"]) for entry in response.json()["data"] if _can_chat(entry))
 
     async def chat(
         self, token: str, model: str, messages: list[dict[str, str]], pin_node_id: str | None = None
@@ -63,6 +63,11 @@ class RouterClient:
 
     def _unreachable(self) -> str:
         return f"The router at {self._base_url} does not answer."
+
+
+def _can_chat(entry: dict[str, Any]) -> bool:
+    """Whether a model of the router's list says that it can chat, or says nothing of what it can do."""
+    return "chat" in (entry.get("capabilities") or ["chat"])
 
 
 def _bearer(token: str) -> dict[str, str]:

@@ -67,6 +67,13 @@ async def test_a_router_that_is_away_is_named() -> None:
     await router.aclose()
 
 
+async def test_models_that_cannot_chat_are_not_offered() -> None:
+    models = [{"id": "embed:1", "capabilities": ["embeddings"]}, {"id": "chat:1", "capabilities": ["chat"]}, {"id": "old:1"}]
+    answer = httpx2.Response(200, json={"data": models})
+    router = RouterClient("http://router", transport=httpx2.MockTransport(lambda _: answer))
+    assert await router.models("token") == ["chat:1", "old:1"]
+
+
 async def test_a_pinned_node_is_named_to_the_router() -> None:
     seen: list[httpx2.Request] = []
 
