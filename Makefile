@@ -17,7 +17,6 @@ demo: ## Bring this machine up as a node and ask it something. HOSTS=2: two real
 test: ## Install what the tests need and run all of them.
 	@tools/env.sh dev
 	@tools/system-packages.sh
-	@tools/llama-cpp-python.sh
 	@tools/test.sh
 
 bench: ## Measure the router beside its peers, on loopback, in ten minutes or so. Last line: one JSON object.
