@@ -62,6 +62,7 @@ class Lab:
         run_dir.mkdir(exist_ok=True)
         _run(["setup", *SUITES], environment, SETUP_TIMEOUT_S)
         slot, lock = _take_slot(run_dir)
+        _run(["clear", f"-{slot}"], environment, COMMAND_TIMEOUT_S)  # a session that was killed leaves its hosts running
         return cls(environment, slot, lock)
 
     @staticmethod
