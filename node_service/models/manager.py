@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
-from node_service.errors import ManifestRefused, ModelNotFound
+from node_service.errors import ManifestRefused, ModelNotFound, WeightsError
 from node_service.identity import IdentityStore
 from node_service.models.provisioner import Provisioner
 from node_service.models.record import ModelRecord, orphan_report
@@ -140,7 +140,7 @@ class ModelManager:
         for spec in wanted.values():
             self._records.setdefault(spec.id, ModelRecord(spec, spec.generation))
         for digest in remove:
-            await asyncio.to_thread(self._store.remove, digest)
+            await self._delete(digest)
         await self._find_orphans()
         self.applied_revision = manifest.revision
         self._provisioner.wake()
@@ -162,12 +162,19 @@ class ModelManager:
         await self._provisioner.release(record)
         # What was ordered again meanwhile stays.
         for digest in digests - self._kept():
-            await asyncio.to_thread(self._store.remove, digest)
+            await self._delete(digest)
         # By identity: another one of the same name may be on its way out as well.
         self._departing[:] = [other for other in self._departing if other is not record]
         await self._find_orphans()
         self._provisioner.wake()
         self._changed()
+
+    async def _delete(self, digest: str) -> None:
+        """Delete an artifact; if the disk refuses, it is reported as an orphan from now on."""
+        try:
+            await asyncio.to_thread(self._store.remove, digest)
+        except WeightsError as error:
+            log.error("cannot remove an artifact", sha256=digest, error=str(error))
 
     async def _find_orphans(self) -> None:
         installed = await asyncio.to_thread(self._store.installed)

@@ -136,12 +136,17 @@ class Provisioner:
 
     async def _still_good(self, record: ModelRecord) -> bool:
         """Verify what is here for a new order; the engine goes on meanwhile."""
-        record.recheck = False
-        intact = await self._installer.verify(record.spec)
+        record.recheck, ordered = False, record.spec.generation
+        try:
+            intact = await self._installer.verify(record.spec)
+        except Exception:
+            # What fails now is this order and not the one before it.
+            record.generation = ordered
+            raise
         if not (intact and record.ready):
             await self.stop_engine(record)
             return False
-        record.generation = record.spec.generation
+        record.generation = ordered
         self._changed()
         return True
 

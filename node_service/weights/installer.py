@@ -22,7 +22,7 @@ from node_service.errors import (
 from node_service.states import ModelState
 from node_service.weights.fetch import Fetcher
 from node_service.weights.lock import ArtifactLock
-from node_service.weights.part import PartFile
+from node_service.weights.part import PartFile, file_digest
 from node_service.weights.progress import Progress
 from node_service.weights.sources import SourceResolver, source_label
 from node_service.weights.store import Store
@@ -110,14 +110,10 @@ class Installer:
             if path is None:
                 intact = False
                 continue
-            copy = PartFile(path)
-            try:
-                await copy.open()
-            finally:
-                copy.close()
-            if copy.digest() != artifact.sha256:
-                log.error("installed artifact is damaged", model=spec.id, sha256=artifact.sha256)
-                self._store.remove(artifact.sha256)
+            found = await asyncio.to_thread(_digest_or_reason, path)
+            if found != artifact.sha256:
+                log.error("installed artifact is damaged", model=spec.id, sha256=artifact.sha256, found=found)
+                await asyncio.to_thread(self._store.remove, artifact.sha256)
                 intact = False
         return intact
 
@@ -157,9 +153,9 @@ class Installer:
             await self._try_sources(artifact, journey, part, meter)
             journey.phase(ModelState.VERIFYING)
             await part.settle()
-            return part.digest()
+            return await part.digest()
         finally:
-            part.close()
+            await part.close()
 
     async def _try_sources(self, artifact: Artifact, journey: Journey, part: PartFile, meter: "_Meter") -> None:
         """Read from one source after the other, asking for sources anew after each failure."""
@@ -254,6 +250,14 @@ def _no_source_left(artifact: Artifact, failed: dict[str, WeightsError]) -> NoSo
     tried = "; ".join(str(error) for error in failed.values())
     again = any(isinstance(error, SourceInterrupted) for error in failed.values())
     return NoSourceLeft(f"{artifact.name}: every source failed: {tried}", transient=again)
+
+
+def _digest_or_reason(path: Path) -> str:
+    """Return a file's sha256; what cannot be read is as good as damaged, so why not is returned instead."""
+    try:
+        return file_digest(path)
+    except OSError as error:
+        return f"not readable: {error.strerror}"
 
 
 def _gb(count: int) -> str:

@@ -114,10 +114,21 @@ class Store:
         self.part(digest).unlink(missing_ok=True)
 
     def remove(self, digest: str) -> None:
-        """Delete an artifact and what was collected of it; nothing happens if it is not here."""
-        shutil.rmtree(self._artifacts / digest, ignore_errors=True)
-        self._hub_file(digest).unlink(missing_ok=True)
-        self.discard_part(digest)
+        """Delete an artifact and what was collected of it; nothing happens if it is not here.
+
+        Raises:
+            WeightsError: the disk refuses.
+        """
+        directory = self._artifacts / digest
+        try:
+            # First of all it stops being complete, so that a removal that is cut short leaves nothing to load.
+            (directory / _ABOUT).unlink(missing_ok=True)
+            if directory.exists():
+                shutil.rmtree(directory)
+            self._hub_file(digest).unlink(missing_ok=True)
+            self.discard_part(digest)
+        except OSError as error:
+            raise WeightsError(f"cannot delete {error.filename}: {error.strerror}") from error
 
     def installed(self) -> list[InstalledArtifact]:
         """Return all complete artifacts."""

@@ -191,6 +191,27 @@ def test_damage_on_disk_is_found_when_ordered_again(node: NodeProcess, control: 
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
 
 
+def test_a_file_that_cannot_be_read_is_damage_and_the_order_that_finds_it_ends_as_itself(
+    node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    (file,) = installed(node, sha256_of(wanted))
+    file.unlink()
+    file.mkdir()
+    hub.fail(status=404)
+
+    control.assign(wanted | {"generation": 2})
+
+    until(lambda: ended(control, 2), "the second order failed")
+    ends = [(m["generation"], m["state"]) for beat in control.heartbeats for m in beat["models"] if m["state"] == "failed"]
+    assert set(ends) == {(2, "failed")}
+    hub.fail()
+    control.assign(wanted | {"generation": 3})
+    until(lambda: control.reported("tiny:cycle").get("generation") == 3 and control.state("tiny:cycle") == "ready", "ready")
+
+
 def test_interrupted_source_is_resumed(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     hub.fail(truncate_at=300_000)
     wanted = spec("tiny:cycle", "cycle.gguf")

@@ -46,7 +46,7 @@ async def fetch(url: str, path: Path, limits: FetchLimits, size: int = 100_000) 
         async with httpx2.AsyncClient() as http:
             await Fetcher(http, limits).fetch(Location("test", url), size, part, lambda _: None)
     finally:
-        part.close()
+        await part.close()
     return path.stat().st_size
 
 
