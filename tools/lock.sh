@@ -9,3 +9,6 @@ echo pykdtree | compile --python-version 3.11 --no-deps - -o requirements/native
 compile --python-version 3.12 -c requirements/control.txt -c requirements/node.txt \
     pyproject.toml node_service/pyproject.toml --group pyproject.toml:dev -o requirements/dev.txt
 echo llama-cpp-python | compile --python-version 3.12 -c requirements/dev.txt - -o requirements/llama.txt
+# Clients of the conformance tests, each in an environment of its own.
+echo langchain-openai | compile --python-version 3.12 - -o tests/conformance/clients/langchain.txt
+echo litellm | compile --python-version 3.12 - -o tests/conformance/clients/litellm.txt

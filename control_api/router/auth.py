@@ -80,12 +80,12 @@ class Authenticator:
         scheme, _, secret = (header or b"").decode("latin-1").partition(" ")
         secret = secret.strip()
         if scheme.lower() != "bearer" or not secret:
-            raise InvalidKey("Give an API key in the header 'Authorization: Bearer <key>'.")
+            raise InvalidKey("give one in the header 'Authorization: Bearer <key>'")
         if not (caller := self._check(secret)):
             await self._poller.wait_for_refresh()
             caller = self._check(secret)
         if not caller:
-            raise InvalidKey("The API key or token is not known.")
+            raise InvalidKey("it is not known")
         if caller.is_lasting and header and len(self._callers) < REMEMBERED:
             self.known(None)  # forget the callers of another table
             self._callers[header] = caller
@@ -101,7 +101,7 @@ def _by_key(key: str, table: RouteTable) -> Caller | None:
     if entry is None:
         return None
     if entry.expires_at and entry.expires_at <= datetime.now(UTC):
-        raise InvalidKey("The API key has expired.")
+        raise InvalidKey("it has expired")
     pins = None if "operate" in entry.scopes else frozenset[str]()
     return Caller(
         f"key:{entry.id}",
@@ -129,11 +129,11 @@ def _by_token(token: str, table: RouteTable) -> Caller | None:
             options={"require": ["exp", "aud", "sub", "jti"], "strict_aud": True},
         )
     except jwt.PyJWTError as error:
-        raise InvalidKey(f"The token is not valid: {error}.") from error
+        raise InvalidKey(f"the token is not valid: {error}") from error
     if claims["jti"] in table.revoked_jti:
-        raise InvalidKey("The token was revoked.")
+        raise InvalidKey("the token was revoked")
     if claims["exp"] > time.time() + TOKEN_LIFE_S + LEEWAY_S:
-        raise InvalidKey("The token is valid for longer than a token may be.")
+        raise InvalidKey("the token is valid for longer than a token may be")
     return _token_caller(claims)
 
 
@@ -141,7 +141,7 @@ def _token_caller(claims: dict[str, Any]) -> Caller:
     pin = claims.get("pin") or []
     models = claims.get("models")
     if not (pin == "*" or _is_ids(pin)) or not (models is None or _is_ids(models)):
-        raise InvalidKey("The token's claims are malformed.")
+        raise InvalidKey("the token's claims are malformed")
     return Caller(
         f"token:{claims['sub']}",
         frozenset({"inference"}),

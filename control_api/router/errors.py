@@ -76,12 +76,17 @@ class CrashesEngines(RouterError):
 
 
 class InvalidKey(RouterError):
-    """No API key or token, or one that is not valid."""
+    """No API key or token, or one that is not valid.
+
+    Parameters
+    ----------
+    why: completes OpenAI's own words, by which some clients (LiteLLM) tell this error from others.
+    """
 
     status, code = 401, "invalid_api_key"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, headers={"www-authenticate": "Bearer"})
+    def __init__(self, why: str) -> None:
+        super().__init__(f"Incorrect API key provided: {why}.", headers={"www-authenticate": "Bearer"})
 
 
 class PermissionDenied(RouterError):
