@@ -1,7 +1,7 @@
 """Makes the control API: wires the packages together, nothing else."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,7 +165,7 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             await database.ping()
             identity = await firststart.prepare(settings, database, keys)
             await firststart.let_in(settings, database)
-            hub = stack.enter_context(closing(Hub(settings)))
+            hub = await stack.enter_async_context(aclosing(Hub(settings)))
             services = wire(settings, database, keys, identity, hub)
             if local_node:
                 await firststart.local_host(settings, database, services.fleet)

@@ -1,6 +1,6 @@
 """The processes of the control plane: what each ``muster serve …`` runs."""
 
-from contextlib import closing
+from contextlib import aclosing
 
 import uvicorn
 
@@ -86,7 +86,7 @@ async def run_worker(settings: Settings) -> None:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         identity = await firststart.prepare(settings, database, keys)
-        with closing(Hub(settings)) as hub:
+        async with aclosing(Hub(settings)) as hub:
             await worker_of(wire(settings, database, keys, identity, hub), stop_jobs=False).run()
     finally:
         await database.close()

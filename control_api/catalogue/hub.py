@@ -1,4 +1,4 @@
-"""What the hub says of a repository: its commit and its files. Metadata only; the bytes go to the nodes.
+"""What the hub says of a repository: its commit and its files.
 
 ``huggingface_hub`` knows the hub's authentication and errors, but waits without end by default and knows no asyncio. So each
 call runs in a thread of a small pool of its own, with a time limit on the wire and a deadline for the caller.
@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
+from control_api.catalogue.files import HubFiles
 from control_api.catalogue.sources import Source
 from control_api.errors import BadInput, MusterError, NotFound, Unavailable
 from control_api.settings import Settings
@@ -56,19 +57,21 @@ class Popularity:
 
 
 class Hub:
-    """Asks one hub for metadata."""
+    """Asks one hub for metadata; ``files`` reads what is in its files."""
 
     def __init__(self, settings: Settings) -> None:
         token = settings.hub_token.get_secret_value() if settings.hub_token else None
         self.endpoint = settings.hub_endpoint
         self.host = self.endpoint.split("://", 1)[1]
         self._timeout_s = settings.hub_timeout_s
+        self.files = HubFiles(settings)
         self._api = HfApi(endpoint=self.endpoint, token=token)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hub")
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Stop waiting for answers; a request under way ends by its own time limit."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self.files.aclose()
 
     async def repo(self, source: Source) -> HubRepo:
         """Return a repository with its files.

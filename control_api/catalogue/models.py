@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-from annotated_types import MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import StringConstraints, model_validator
 from sqlmodel import Field
 
@@ -33,6 +33,7 @@ class Model(ControlTable, table=True):
     revision: str = Field(max_length=64)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     required_memory_bytes: int = Field(sa_type=sa.BigInteger)
+    memory: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON, description="The parts of that, as ``MemoryNeed``.")
     capabilities: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     tags: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     quantization: str = Field(default="", max_length=32)
@@ -58,6 +59,28 @@ class Artifact(ControlTable, table=True):
     sha256: str = Field(max_length=64, index=True)
 
 
+class MemoryNeed(Out):
+    """The memory that a model needs to run, part by part, in bytes, for so many slots with so many tokens of context each.
+
+    ``basis``: whether it was computed from the header of the model's file, or estimated by its size; ``note`` says why.
+    """
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    compute_bytes: int
+    engine_bytes: int
+    context: int
+    slots: int
+    kv_type: str
+    basis: Literal["header", "size"]
+    note: str | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """All parts together."""
+        return self.weights_bytes + self.kv_cache_bytes + self.compute_bytes + self.engine_bytes
+
+
 class SupportedModel(Out):
     """An entry of ``supported_models.json``."""
 
@@ -78,6 +101,7 @@ class SupportedModel(Out):
     context_length: int | None = None
     revision: str | None = None
     artifacts: list[str] | None = None
+    header: dict[str, Any] | None = Field(default=None, exclude=True)
 
 
 class RegisterModelRequest(Wire):
@@ -88,6 +112,8 @@ class RegisterModelRequest(Wire):
     id: ModelIdStr | None = None
     revision: RevisionStr | None = None
     capabilities: Annotated[list[Capability], MinLen(1)] | None = None
+    context: Annotated[int, Ge(256), Le(1 << 24)] | None = None
+    slots: Annotated[int, Ge(1), Le(256)] | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -117,6 +143,7 @@ class ModelOut(Out):
     revision: str
     size_bytes: int
     required_memory_bytes: int
+    memory: MemoryNeed | None
     capabilities: list[str]
     tags: list[str]
     quantization: str
@@ -150,8 +177,9 @@ class HubFactsOut(Out):
 
 
 class HubModelOut(SupportedModel):
-    """A supported model with where it is in the fleet."""
+    """A supported model with where it is in the fleet. A registered one tells the memory that it was registered with."""
 
+    memory: MemoryNeed
     status: Status
     lifecycle_status: LifecycleStatus
     nodes: list[HubNodeOut]

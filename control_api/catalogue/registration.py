@@ -1,18 +1,19 @@
 """From what a caller named to a model that can be stored: asks the hub, touches no store."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+import structlog
+
+from control_api.catalogue.gguf import BadHeader
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
-from control_api.catalogue.memory import required_memory_bytes
-from control_api.catalogue.models import Artifact, Model, RegisterModelRequest, SupportedModel
+from control_api.catalogue.memory import Shape, memory_by_size, memory_of, shape_of
+from control_api.catalogue.models import Artifact, MemoryNeed, Model, RegisterModelRequest, SupportedModel
 from control_api.catalogue.sources import Source, derived_id, only_choice, parse_source, parts_of, quantization_of
-from control_api.catalogue.supported import SupportedModels
-from control_api.errors import BadInput, NotFound
+from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
+from control_api.errors import BadInput, NotFound, Unavailable
 
-# Context and slots of a model whose engine nobody configured: long enough for a chat, small enough for the memory estimate.
-_CONTEXT = 8192
-_SLOTS = 4
+log = structlog.get_logger()
+
 _EMBEDDING_PIPELINES = frozenset({"feature-extraction", "sentence-similarity"})
 # Paths of this API that a model id must not shadow.
 _RESERVED_IDS = frozenset({"hub", "available", "register", "distribute"})
@@ -26,20 +27,35 @@ class Wanted:
     model_id: str | None
     entry: SupportedModel | None
     capabilities: list[str] | None
+    context: int | None = None
+    slots: int | None = None
 
 
 def read_request(request: RegisterModelRequest, supported: SupportedModels, *, hub_host: str) -> Wanted:
     """Understand a request. Raises ``NotFound`` for an unknown catalogue id and ``BadInput`` for a source that cannot be."""
     if request.source is None:
-        entry = supported.get(request.model or "")
-        if entry is None:
-            known = ", ".join(e.id for e in supported.all)
-            raise NotFound(f"The catalogue has no model {request.model!r}.", code="unknown_model", hint=f"It has: {known}.")
-        return Wanted(Source(entry.repo, entry.recommended_filename, entry.revision), entry.id, entry, list(entry.capabilities))
+        return _from_catalogue(request, supported)
     found = parse_source(request.source, hub_host=hub_host)
-    source = Source(found.repo, found.path, request.revision or found.revision)
+    source = replace(found, revision=request.revision or found.revision)
     model_id = request.id or (derived_id(source.repo, source.path) if source.path else None)
-    return Wanted(source, _usable_id(model_id), None, list(request.capabilities) if request.capabilities else None)
+    capabilities: list[str] | None = [*request.capabilities] if request.capabilities else None
+    return Wanted(source, _usable_id(model_id), None, capabilities, request.context, request.slots)
+
+
+def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -> Wanted:
+    """Find the entry of an id, which may end in the quantization that is wanted instead of the recommended one."""
+    model_id = request.model or ""
+    entry, source = supported.get(model_id), None
+    if entry:
+        source = Source(entry.repo, entry.recommended_filename, entry.revision)
+    else:
+        base, _, quantization = model_id.rpartition(":")
+        if entry := supported.get(base):
+            source = Source(entry.repo, None, entry.revision, quantization)
+    if not entry or not source:
+        known = ", ".join(e.id for e in supported.all)
+        raise NotFound(f"The catalogue has no model {model_id!r}.", code="unknown_model", hint=f"It has: {known}.")
+    return Wanted(source, model_id, entry, list(entry.capabilities), request.context, request.slots)
 
 
 def _usable_id(model_id: str | None) -> str | None:
@@ -53,11 +69,23 @@ async def resolve(wanted: Wanted, hub: Hub) -> tuple[Model, list[Artifact]]:
 
     Raises ``NotFound`` naming hub, repository and file, ``BadInput`` for files that cannot be used, ``Unavailable``.
     """
-    repo = await hub.repo(wanted.source)
-    path = wanted.source.path or only_choice(repo.files, repo=wanted.source.repo)
-    files = [_file(repo, wanted.source, part, hub) for part in parts_of(path)]
-    model = _model(wanted, repo, path, files)
-    return model, [_artifact(model.id, position, file) for position, file in enumerate(files)]
+    repo, source = await hub.repo(wanted.source), wanted.source
+    path = source.path or only_choice(repo.files, repo=source.repo, quantization=source.quantization)
+    parts = [_file(repo, source, part, hub) for part in parts_of(path)]
+    # All keys of a split model are in its first part.
+    shape = await _shape(hub, source.repo, repo.commit, parts[0].path)
+    model = _model(wanted, repo, parts, shape)
+    return model, [_artifact(model.id, position, file) for position, file in enumerate(parts)]
+
+
+async def _shape(hub: Hub, repo: str, commit: str, path: str) -> Shape | str:
+    """Return the shape of a model, or why its header does not tell: a model whose memory is only estimated can still run."""
+    try:
+        header = await hub.files.header(repo, commit, path)
+        return shape_of(header.values, vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0))
+    except (BadHeader, Unavailable) as error:
+        log.warning("model.header_unreadable", repo=repo, path=path, reason=str(error))
+        return str(error)
 
 
 def _file(repo: HubRepo, source: Source, path: str, hub: Hub) -> HubFile:
@@ -82,31 +110,36 @@ def _artifact(model_id: str, position: int, file: HubFile) -> Artifact:
     )
 
 
-def _model(wanted: Wanted, repo: HubRepo, path: str, files: list[HubFile]) -> Model:
-    size_bytes = sum(file.size_bytes for file in files)
-    entry = wanted.entry
-    if entry is None:
-        entry = _entry(wanted, repo, path, size_bytes)
+def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | str) -> Model:
+    size_bytes = sum(file.size_bytes for file in parts)
+    entry = wanted.entry or _entry(wanted, repo, parts[0].path)
     capabilities = wanted.capabilities or entry.capabilities
+    trained = entry.context_length if isinstance(shape, str) else shape.context_length
+    context = min(wanted.context or CONTEXT, trained or wanted.context or CONTEXT)
+    slots = wanted.slots or SLOTS
+    memory = _memory(shape, size_bytes, context, slots)
+    facts = entry.model_dump(include={"name", "description", "tags", "parameter_count", "format", "engine"})
     return Model(
-        id=entry.id,
-        name=entry.name,
-        description=entry.description,
+        id=wanted.model_id or entry.id,
+        **facts,
         repo=wanted.source.repo,
         revision=repo.commit,
         size_bytes=size_bytes,
-        required_memory_bytes=entry.required_memory_bytes,
+        required_memory_bytes=memory.total_bytes,
+        memory=memory.model_dump(),
         capabilities=capabilities,
-        tags=entry.tags,
-        quantization=entry.quantization,
-        parameter_count=entry.parameter_count,
-        format=entry.format,
-        engine=entry.engine,
-        params=_params(capabilities, entry.context_length),
+        quantization=quantization_of(parts[0].path)[:32] or entry.quantization,
+        params={"context": context, "slots": slots, "embedding": "embeddings" in capabilities},
     )
 
 
-def _entry(wanted: Wanted, repo: HubRepo, path: str, size_bytes: int) -> SupportedModel:
+def _memory(shape: Shape | str, size_bytes: int, context: int, slots: int) -> MemoryNeed:
+    if isinstance(shape, str):
+        return memory_by_size(size_bytes, context=context, slots=slots, note=shape)
+    return memory_of(shape, size_bytes, context=context, slots=slots)
+
+
+def _entry(wanted: Wanted, repo: HubRepo, path: str) -> SupportedModel:
     model_id = _usable_id(wanted.model_id or derived_id(wanted.source.repo, path))
     capabilities = ["embeddings"] if repo.pipeline in _EMBEDDING_PIPELINES else ["chat", "completions"]
     return SupportedModel(
@@ -115,18 +148,13 @@ def _entry(wanted: Wanted, repo: HubRepo, path: str, size_bytes: int) -> Support
         description=f"Registered from {wanted.source.repo}.",
         repo=wanted.source.repo,
         recommended_filename=path,
-        size_bytes=size_bytes,
-        required_memory_bytes=required_memory_bytes(size_bytes),
+        size_bytes=0,
+        required_memory_bytes=0,
         tags=[],
         capabilities=capabilities,
-        quantization=quantization_of(path)[:32],
+        quantization="",
         parameter_count="",
         format="gguf",
         engine="xllamacpp",
         platforms=[],
     )
-
-
-def _params(capabilities: list[str], context_length: int | None) -> dict[str, Any]:
-    context = min(_CONTEXT, context_length or _CONTEXT)
-    return {"context": context, "slots": _SLOTS, "embedding": "embeddings" in capabilities}

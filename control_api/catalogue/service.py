@@ -17,6 +17,7 @@ from control_api.catalogue.models import (
     HubModelOut,
     HubNodeOut,
     HubOut,
+    MemoryNeed,
     Model,
     ModelOut,
     RegisterModelRequest,
@@ -54,11 +55,12 @@ class CatalogueService:
     async def hub_list(self, session: AsyncSession) -> HubOut:
         """Return the supported models with where each is, and what the hub is known to say of them. Asks nobody."""
         view = self._popularity.look()
-        registered = {model.id for model in await repository.list_models(session)}
+        registered = {model.id: model for model in await repository.list_models(session)}
         seen = await repository.sightings(session, [entry.id for entry in self._supported.all])
         models = [
             HubModelOut(
-                **entry.model_dump(),
+                **entry.model_dump(exclude={"required_memory_bytes"}),
+                **self._memory(entry.id, registered.get(entry.id)),
                 status=status_of(seen[entry.id]),
                 lifecycle_status=lifecycle_of(seen[entry.id], registered=entry.id in registered),
                 nodes=[HubNodeOut(name=s.node_name, **_sighting(s)) for s in seen[entry.id]],
@@ -67,6 +69,10 @@ class CatalogueService:
             for entry in self._supported.all
         ]
         return HubOut(models=models, hub_reachable=view.reachable)
+
+    def _memory(self, entry_id: str, model: Model | None) -> dict[str, Any]:
+        need = MemoryNeed(**model.memory) if model and model.memory else self._supported.memory(entry_id)
+        return {"memory": need, "required_memory_bytes": need.total_bytes}
 
     async def available(self, session: AsyncSession) -> AvailableOut:
         """Return every model that can be had: of the catalogue, registered, or lying on a node. Works without the hub."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit
 
 from control_api.errors import BadInput
@@ -19,22 +19,25 @@ _MAX_PARTS = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """A repository on the hub, and perhaps a file in it and a revision of it."""
+    """A repository on the hub, and perhaps a file in it, a revision of it, and the quantization that is wanted of it."""
 
     repo: str
     path: str | None = None
     revision: str | None = None
+    quantization: str | None = None
 
 
 def parse_source(text: str, *, hub_host: str) -> Source:
-    """Read ``repo``, ``repo:file`` or a URL of the hub.
+    """Read ``repo``, ``repo:file``, ``repo:quantization`` or a URL of the hub.
 
     Raises ``BadInput`` for anything else: another host, a path that is not plain and relative.
     """
     if "://" in text:
         return _from_url(text, hub_host)
-    repo, _, path = text.partition(":")
-    return _checked(repo, path or None, None)
+    repo, _, rest = text.partition(":")
+    if rest and quantization_of(rest) == rest.upper():
+        return replace(_checked(repo, None, None), quantization=rest)
+    return _checked(repo, rest or None, None)
 
 
 def _from_url(text: str, hub_host: str) -> Source:
@@ -84,14 +87,19 @@ def parts_of(path: str) -> list[str]:
     return [f"{match['stem']}-{number:05d}-of-{total:05d}.gguf" for number in range(1, total + 1)]
 
 
-def only_choice(paths: Collection[str], *, repo: str) -> str:
-    """Return the one model among a repository's files, its first part if it is split.
+def only_choice(paths: Collection[str], *, repo: str, quantization: str | None = None) -> str:
+    """Return the one model among a repository's files, or the one of a quantization; its first part if it is split.
 
     Raises ``BadInput`` naming the choices if there are several, or saying that there is none.
     """
-    firsts = sorted({parts_of(path)[0] for path in paths if _is_model(path)})
+    all_firsts = sorted({parts_of(path)[0] for path in paths if _is_model(path)})
+    wanted = (quantization or "").upper()
+    firsts = [path for path in all_firsts if not wanted or quantization_of(path) == wanted]
     if len(firsts) == 1:
         return firsts[0]
+    if all_firsts and not firsts:
+        there = ", ".join(sorted({quantization_of(path) for path in all_firsts} - {""})) or "none that its file names tell"
+        raise BadInput(f"{repo} holds no {wanted} file.", code="no_such_quantization", hint=f"It has: {there}.")
     if not firsts:
         raise BadInput(f"{repo} holds no GGUF file.", code="no_gguf_file", hint="Give a repository with GGUF files.")
     raise BadInput(

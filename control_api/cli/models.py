@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.output import print_json, print_table, size
 from control_api.client import Client
-from control_api.client.schemas import DistributeRequest, RegisterModelRequest, TaskOut, TaskStatus
+from control_api.client.schemas import DistributeRequest, ModelOut, RegisterModelRequest, TaskOut, TaskStatus
 
 models = typer.Typer(no_args_is_help=True, help="Models: those we support, those registered, and where they are.")
 tasks = typer.Typer(no_args_is_help=True, help="Models on their way to nodes.")
@@ -53,17 +53,48 @@ def list_models(url: Url = "", key: Key = "", as_json: Json = False) -> None:
     )
 
 
+@models.command("show")
+def show(model: ModelId, url: Url = "", key: Key = "", as_json: Json = False) -> None:
+    """Show a registered model: its files, and the memory that it needs, part by part."""
+    found = call(url, key, lambda client: client.models.get(model))
+    if as_json:
+        return print_json(found)
+    print(f"{found.id}: {found.name}, {found.lifecycle_status}, ready on {found.ready_nodes} nodes")
+    print(f"from {found.repo} at {found.revision[:12]}")
+    print_table(["FILE", "SIZE", "SHA256"], [(a.name, size(a.size), a.sha256) for a in found.artifacts], empty="")
+    print_table(["MEMORY FOR", "SIZE"], _memory_rows(found), empty="")
+    if found.memory and found.memory.note:
+        print(f"Estimated by the size of its files: {found.memory.note}")
+
+
+def _memory_rows(model: ModelOut) -> list[tuple[str, str]]:
+    rows = [("all together", size(model.required_memory_bytes))]
+    if need := model.memory:
+        cache = f"KV cache, {need.slots} slots of {need.context} tokens in {need.kv_type}"
+        parts = {"weights": need.weights_bytes, cache: need.kv_cache_bytes}
+        parts |= {"compute buffer": need.compute_bytes, "engine": need.engine_bytes}
+        rows = [(name, size(count)) for name, count in parts.items()] + rows
+    return rows
+
+
 @models.command("register")
 def register(
-    model: Annotated[str, typer.Argument(help="Catalogue id, or hub URL, or repo[:file].")],
+    model: Annotated[str, typer.Argument(help="Catalogue id, perhaps with :QUANTIZATION, or hub URL, or repo[:file].")],
     as_id: Annotated[str | None, typer.Option("--id", help="The id that a model from the hub shall have.")] = None,
+    context: Annotated[int | None, typer.Option(min=256, help="Tokens of context for each request; default: 8192.")] = None,
+    slots: Annotated[int | None, typer.Option(min=1, max=256, help="Requests answered at once; default: 4.")] = None,
     url: Url = "",
     key: Key = "",
+    as_json: Json = False,
 ) -> None:
     """Register a model: metadata only, the nodes fetch the bytes."""
-    wanted = RegisterModelRequest(source=model, id=as_id) if "/" in model else RegisterModelRequest(model=model)
+    named = {"source": model, "id": as_id} if "/" in model else {"model": model}
+    wanted = RegisterModelRequest(**named, context=context, slots=slots)
     found = call(url, key, lambda client: client.models.register(wanted))
-    print(f"Registered {found.id} ({size(found.size_bytes)}). Follow it: muster tasks list")
+    if as_json:
+        return print_json(found)
+    needs = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
+    print(f"Registered {found.id} ({needs}). Follow it: muster tasks list")
 
 
 @models.command("delete")

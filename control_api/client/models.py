@@ -29,6 +29,10 @@ class Models:
         """Return the registered models."""
         return [model async for model in self._http.items(ModelOut, "/v0/models")]
 
+    async def get(self, model_id: str) -> ModelOut:
+        """Return one registered model."""
+        return await self._http.get(ModelOut, f"/v0/models/{quote(model_id, safe=':')}")
+
     async def register(self, request: RegisterModelRequest) -> ModelOut:
         """Register a model: metadata only; nodes fetch the bytes."""
         return await self._http.post(ModelOut, "/v0/models/register", request)

@@ -20,6 +20,7 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str) -> Ma
                 generation=assignment.generation,
                 residency=assignment.residency,
                 engine=model.engine,
+                required_memory_bytes=model.required_memory_bytes,
                 params=model.params,
                 artifacts=[],
             ),

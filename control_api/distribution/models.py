@@ -197,6 +197,7 @@ class ManifestModel(Out):
     generation: int
     residency: str
     engine: str
+    required_memory_bytes: int
     params: dict[str, Any]
     artifacts: list[ManifestArtifact]
 

@@ -9,13 +9,14 @@ import pytest
 from tests.catalogue.models import SMOLLM
 from tests.hub import Hub
 from tests.running import Api, running_api, settings_for
+from tests.tiny_gguf import write_tiny_gguf
 
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub with the files that the catalogue names for the small model, a split model and a gated one."""
     files = {
-        f"{SMOLLM.repo}/{SMOLLM.recommended_filename}": b"smollm2" * 1000,
+        f"{SMOLLM.repo}/{SMOLLM.recommended_filename}": write_tiny_gguf(tmp_path / "tiny.gguf").read_bytes(),
         f"{SMOLLM.repo}/README.md": b"read me",
         "lab/split-GGUF/split-Q8_0-00001-of-00002.gguf": b"first" * 100,
         "lab/split-GGUF/split-Q8_0-00002-of-00002.gguf": b"second" * 100,

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from control_api.kit import revision
 from tests.catalogue.models import SMOLLM
 from tests.hub import Hub, commit_of
 from tests.running import Api, running_api, settings_for
+from tests.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.anyio
 
@@ -19,13 +21,13 @@ async def routes_revision(api: Api) -> int:
         return await revision.current(session, revision.ROUTES)
 
 
-async def test_a_model_of_the_catalogue_is_pinned_with_size_and_digest(api: Api) -> None:
+async def test_a_model_of_the_catalogue_is_pinned_with_size_and_digest(api: Api, hub: Hub) -> None:
     before = await routes_revision(api)
 
     response = await api.http.post("/v0/models/register", json={"model": "smollm2:135m"})
 
     assert response.status_code == 201
-    model, content = response.json(), b"smollm2" * 1000
+    model, content = response.json(), (hub.root / SMOLLM.repo / SMOLLM.recommended_filename).read_bytes()
     assert model["id"] == "smollm2:135m"
     assert model["revision"] == commit_of(SMOLLM.repo)
     assert model["artifacts"] == [
@@ -37,12 +39,87 @@ async def test_a_model_of_the_catalogue_is_pinned_with_size_and_digest(api: Api)
         }
     ]
     assert model["size_bytes"] == len(content)
-    assert model["required_memory_bytes"] == SMOLLM.required_memory_bytes
-    assert model["params"] == {"context": 8192, "slots": 4, "embedding": False}
+    assert model["params"] == {"context": 2048, "slots": 4, "embedding": False}
     assert (model["status"], model["lifecycle_status"], model["ready_nodes"]) == ("available", "registered", 0)
     assert await routes_revision(api) == before + 1
     assert (await api.http.get("/v0/models/smollm2:135m")).json() == model
     assert (await api.http.get("/v0/models")).json() == {"items": [model], "next_cursor": None}
+
+
+async def test_the_memory_is_computed_from_the_header_and_shown_in_parts(api: Api, hub: Hub) -> None:
+    """The tiny model has two layers with two heads of 16 values for keys and 16 for values."""
+    model = (await api.http.post("/v0/models/register", json={"model": "smollm2:135m"})).json()
+
+    memory = model["memory"]
+    assert memory["weights_bytes"] == model["size_bytes"]
+    assert memory["kv_cache_bytes"] == 2 * 2 * (16 + 16) * 2 * 2048 * 4
+    assert (memory["context"], memory["slots"], memory["kv_type"], memory["basis"]) == (2048, 4, "f16", "header")
+    parts = [memory[f"{part}_bytes"] for part in ("weights", "kv_cache", "compute", "engine")]
+    assert model["required_memory_bytes"] == sum(parts)
+    listed = (await api.http.get("/v0/models/hub")).json()["models"]
+    assert next(m for m in listed if m["id"] == "smollm2:135m")["memory"] == memory
+
+
+async def test_context_and_slots_are_what_the_caller_wants_within_what_the_model_can(api: Api) -> None:
+    wanted = {"model": "smollm2:135m", "context": 4096, "slots": 2}
+
+    model = (await api.http.post("/v0/models/register", json=wanted)).json()
+
+    assert model["params"] == {"context": 2048, "slots": 2, "embedding": False}
+    assert model["memory"]["kv_cache_bytes"] == 2 * 2 * (16 + 16) * 2 * 2048 * 2
+
+
+@pytest.mark.parametrize("faults", [{}, {"no_range": True}, {"redirect": True}])
+async def test_of_a_large_file_only_the_beginning_is_read(api: Api, hub: Hub, faults: dict[str, bool]) -> None:
+    large = hub.root / "lab/large-GGUF/large.gguf"
+    large.parent.mkdir()
+    write_tiny_gguf(large)
+    with large.open("r+b") as file:
+        file.truncate(128 << 20)
+    hub.repositories.files(large.parent)  # has hashed it before anybody waits
+    hub.fail(**faults)
+
+    response = await api.http.post("/v0/models/register", json={"source": "lab/large-GGUF"}, timeout=60)
+
+    assert response.json()["memory"]["basis"] == "header"
+    sent = sum(s.sent_bytes for s in hub.served if s.method == "GET" and s.path.endswith("large.gguf"))
+    assert 0 < sent < 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [({}, "does not begin with GGUF"), ({"status": 500}, "500"), ({"redirect_to": "http://10.0.0.1/"}, "10.0.0.1")],
+)
+async def test_without_a_header_the_memory_is_estimated_by_size_and_says_why(
+    api: Api, hub: Hub, faults: dict[str, Any], said: str
+) -> None:
+    hub.fail(**faults)
+
+    model = (await api.http.post("/v0/models/register", json={"source": "lab/many-GGUF:many-Q8_0.gguf"})).json()
+
+    assert model["memory"]["basis"] == "size"
+    assert said in model["memory"]["note"]
+    assert model["required_memory_bytes"] == 5 + 1 + (512 << 20)
+
+
+@pytest.mark.parametrize(("source", "path"), [("lab/many-GGUF:q4_0", "many-Q4_0.gguf"), ("lab/split-GGUF:Q8_0", None)])
+async def test_a_quantization_chooses_the_file(api: Api, source: str, path: str | None) -> None:
+    model = (await api.http.post("/v0/models/register", json={"source": source})).json()
+
+    assert model["artifacts"][0]["path"] == (path or "split-Q8_0-00001-of-00002.gguf")
+
+
+async def test_an_id_of_the_catalogue_may_end_in_another_quantization(api: Api, hub: Hub) -> None:
+    folder = hub.root / SMOLLM.repo
+    (folder / "SmolLM2-135M-Instruct.Q8_0.gguf").write_bytes(b"eight")
+
+    model = (await api.http.post("/v0/models/register", json={"model": "smollm2:135m:q8_0"})).json()
+    absent = await api.http.post("/v0/models/register", json={"model": "smollm2:135m:q2_k"})
+
+    assert (model["id"], model["quantization"], model["size_bytes"]) == ("smollm2:135m:q8_0", "Q8_0", 5)
+    assert model["artifacts"][0]["path"] == "SmolLM2-135M-Instruct.Q8_0.gguf"
+    assert (absent.status_code, absent.json()["error"]["code"]) == (422, "no_such_quantization")
+    assert "Q4_1, Q8_0" in absent.json()["error"]["hint"]
 
 
 async def test_registering_again_is_no_error_and_changes_nothing_even_without_the_hub(api: Api, hub: Hub) -> None:

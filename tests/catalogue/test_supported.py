@@ -8,7 +8,6 @@ import jsonschema
 import pytest
 
 import control_api.catalogue
-from control_api.catalogue.memory import required_memory_bytes
 from control_api.catalogue.sources import check_path, parts_of
 from control_api.catalogue.supported import SupportedModels
 from control_api.errors import StartupError
@@ -43,8 +42,12 @@ def test_file_names_are_plain_and_split_models_name_all_their_parts(entry: dict[
 
 
 @pytest.mark.parametrize("entry", entries(), ids=lambda e: e["id"])
-def test_required_memory_is_the_documented_estimate(entry: dict[str, Any]) -> None:
-    assert entry["required_memory_bytes"] == required_memory_bytes(entry["size_bytes"])
+def test_required_memory_is_computed_from_the_header(entry: dict[str, Any]) -> None:
+    need = SupportedModels.load(FILE).memory(entry["id"])
+
+    assert entry["required_memory_bytes"] == need.total_bytes
+    assert (need.weights_bytes, need.basis) == (entry["size_bytes"], "header")
+    assert need.context == min(8192, entry["context_length"])
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,7 @@ def test_required_memory_is_the_documented_estimate(entry: dict[str, Any]) -> No
         ("not json", "cannot be used"),
         ('[{"id": "a:b"}]', "name"),
         (json.dumps(entries()[:1] * 2), "twice"),
+        (json.dumps([entries()[0] | {"header": {"general.architecture": "gpt-oss"}}]), "block_count"),
     ],
 )
 def test_a_broken_file_stops_the_start_and_is_named(tmp_path: Path, content: str, named: str) -> None:

@@ -223,27 +223,28 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(file, {})
 
     def _file(self, file: RepoFile, headers: dict[str, str]) -> None:
-        start, status = 0, 200
+        start, end, status = 0, file.size, 200
         wanted = self.headers.get("Range")
         if wanted and not self.hub.faults.no_range:
-            found = re.fullmatch(r"bytes=(\d+)-", wanted)
+            found = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
             if found is None or int(found[1]) >= file.size:
                 self._head(416, headers | {"Content-Range": f"bytes */{file.size}", "Content-Length": "0"})
                 return
             start, status = int(found[1]), 206
-            headers = headers | {"Content-Range": f"bytes {start}-{file.size - 1}/{file.size}"}
-        headers |= {"Content-Length": str(file.size - start), "Content-Type": "application/octet-stream"}
+            end = min(end, int(found[2]) + 1) if found[2] else end
+            headers = headers | {"Content-Range": f"bytes {start}-{end - 1}/{file.size}"}
+        headers |= {"Content-Length": str(end - start), "Content-Type": "application/octet-stream"}
         self._head(status, headers)
         if self.command == "GET":
-            self._send_bytes(file, start)
+            self._send_bytes(file, start, end)
 
-    def _send_bytes(self, file: RepoFile, start: int) -> None:
+    def _send_bytes(self, file: RepoFile, start: int, end: int) -> None:
         position, began = start, time.monotonic()
         with file.path.open("rb") as source:
             source.seek(start)
-            while position < file.size and not self.hub.stopping.is_set():
+            while position < end and not self.hub.stopping.is_set():
                 faults = self.hub.faults
-                block = bytearray(source.read(_BLOCK_BYTES))
+                block = bytearray(source.read(min(_BLOCK_BYTES, end - position)))
                 cut = _cut(faults, start, position, len(block))
                 if faults.corrupt_at is not None and position <= faults.corrupt_at < position + len(block):
                     block[faults.corrupt_at - position] ^= 0xFF

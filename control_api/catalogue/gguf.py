@@ -1,0 +1,133 @@
+"""Reads the header of a GGUF file while its bytes come in, and no further (format: ``docs/gguf.md`` of ggml)."""
+
+import struct
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+MAX_HEADER_BYTES = 64 << 20
+_MAX_ENTRIES = 65_536
+_MAX_TEXT_BYTES = 4 << 20
+# One value for each layer is kept; longer arrays are vocabularies, of which only the length matters.
+_KEPT_ITEMS = 1024
+_MAX_TEXTS = 1 << 22
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+type _Steps[Result] = Generator[None, None, Result]
+
+
+class BadHeader(ValueError):
+    """The bytes are not the header of a GGUF file."""
+
+
+@dataclass
+class GgufHeader:
+    """What a model's file says of itself: its keys with their values, and the lengths of its arrays."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+
+
+class HeaderReader:
+    """Takes a file's bytes in pieces of any size until the header is complete. Trusts no length that the file gives."""
+
+    def __init__(self) -> None:
+        self.header = GgufHeader()
+        self._buffer = bytearray()
+        self._position = 0
+        self._fed_bytes = 0
+        self._steps = self._parse()
+
+    def feed(self, piece: bytes) -> bool:
+        """Take the next bytes of the file and tell whether the header is complete. Raises ``BadHeader``."""
+        self._fed_bytes += len(piece)
+        if self._fed_bytes > MAX_HEADER_BYTES + len(piece):
+            raise BadHeader(f"its header is longer than {MAX_HEADER_BYTES} bytes")
+        del self._buffer[: self._position]
+        self._position = 0
+        self._buffer += piece
+        return next(self._steps, self) is self
+
+    def _parse(self) -> _Steps[None]:
+        if (yield from self._take(4)) != b"GGUF":
+            raise BadHeader("it does not begin with GGUF")
+        version = yield from self._number("I")
+        if version not in (2, 3):
+            raise BadHeader(f"its version is {version}")
+        yield from self._number("Q")  # tensors: the sizes of the files tell their bytes
+        count = yield from self._number("Q")
+        if count > _MAX_ENTRIES:
+            raise BadHeader(f"it announces {count} entries")
+        for _ in range(count):
+            key = yield from self._text()
+            yield from self._value(key, (yield from self._number("I")))
+
+    def _value(self, key: str, kind: int) -> _Steps[None]:
+        if kind == _ARRAY:
+            yield from self._array(key)
+        elif kind == _STRING:
+            self.header.values[key] = yield from self._text()
+        else:
+            self.header.values[key] = yield from self._number(_form(kind))
+
+    def _array(self, key: str) -> _Steps[None]:
+        kind = yield from self._number("I")
+        count = yield from self._number("Q")
+        self.header.lengths[key] = count
+        if kind == _STRING:
+            if count > _MAX_TEXTS:
+                raise BadHeader(f"it announces an array of {count} strings")
+            yield from self._skip_texts(count)
+        elif count > _KEPT_ITEMS:
+            yield from self._skip(count * struct.calcsize(_form(kind)))
+        else:
+            items = []
+            for _ in range(count):
+                items.append((yield from self._number(_form(kind))))
+            self.header.values[key] = items
+
+    def _skip_texts(self, count: int) -> _Steps[None]:
+        """Pass over strings; a vocabulary has hundreds of thousands, so whole pieces are walked without a step each."""
+        while count:
+            buffer, position, end = self._buffer, self._position, len(self._buffer)
+            while count and end - position >= 8:
+                following = position + 8 + int.from_bytes(buffer[position : position + 8], "little")
+                if following > end:
+                    break
+                position, count = following, count - 1
+            self._position = position
+            if count:
+                length = yield from self._number("Q")
+                yield from self._skip(length)
+                count -= 1
+
+    def _skip(self, count: int) -> _Steps[None]:
+        if count > MAX_HEADER_BYTES:
+            raise BadHeader(f"it announces a value of {count} bytes")
+        while (available := len(self._buffer) - self._position) < count:
+            self._position += available
+            count -= available
+            yield
+        self._position += count
+
+    def _text(self) -> _Steps[str]:
+        length = yield from self._number("Q")
+        if length > _MAX_TEXT_BYTES:
+            raise BadHeader(f"it announces a string of {length} bytes")
+        return (yield from self._take(length)).decode("utf-8", "replace")
+
+    def _number(self, form: str) -> _Steps[Any]:
+        return struct.unpack(f"<{form}", (yield from self._take(struct.calcsize(f"<{form}"))))[0]
+
+    def _take(self, count: int) -> _Steps[bytes]:
+        while len(self._buffer) - self._position < count:
+            yield
+        start, self._position = self._position, self._position + count
+        return bytes(self._buffer[start : self._position])
+
+
+def _form(kind: int) -> str:
+    if kind not in _SCALARS:
+        raise BadHeader(f"it holds a value of the unknown type {kind}")
+    return _SCALARS[kind]

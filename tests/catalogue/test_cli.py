@@ -1,0 +1,39 @@
+"""``muster models`` against an API with a local hub."""
+
+import json
+
+import pytest
+
+from tests.cli.test_cli import muster
+from tests.running import Api
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_model_is_registered_with_context_and_slots_and_shown_in_parts(api: Api) -> None:
+    done = await muster(api, "models", "register", "smollm2:135m", "--slots", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["params"]["slots"] == 2
+
+    shown = (await muster(api, "models", "show", "smollm2:135m")).stdout
+
+    assert [
+        part for part in ("KV cache, 2 slots of 2048 tokens", "weights", "compute buffer", "all together") if part not in shown
+    ] == []
+    assert "Estimated" not in shown
+
+
+async def test_an_estimate_says_that_it_is_one(api: Api) -> None:
+    await muster(api, "models", "register", "lab/many-GGUF:q8_0", "--id", "many:q8_0")
+
+    shown = (await muster(api, "models", "show", "many:q8_0")).stdout
+
+    assert "Estimated by the size of its files: it does not begin with GGUF" in shown
+
+
+@pytest.mark.parametrize(("option", "value"), [("--context", "5"), ("--slots", "0"), ("--slots", "many")])
+async def test_what_cannot_be_is_named(api: Api, option: str, value: str) -> None:
+    done = await muster(api, "models", "register", "smollm2:135m", option, value)
+
+    assert done.returncode == 2
+    assert option in done.stderr
