@@ -45,6 +45,10 @@ options:
     description: How long the lock holds, in seconds.
     type: int
     default: 1800
+  broken:
+    description: Whether the lock of another run is taken away, since that run is known to be over.
+    type: bool
+    default: false
   path:
     description: The file.
     type: path
@@ -84,9 +88,12 @@ def take(lock: dict[str, Any], params: dict[str, Any], now: float) -> dict[str, 
     if number < numbers.get(kind, 0):
         raise Refused(f"{holder} (number {number}) is out of date: number {numbers[kind]} has had this host since")
     other = lock.get("holder") not in (None, holder) and now < lock.get("expires_at", 0)
-    if other and not kind == lock["kind"] == "job":
+    if other and not params["broken"] and not kind == lock["kind"] == "job":
         until = time.strftime("%H:%M:%S UTC", time.gmtime(lock["expires_at"]))
-        raise Refused(f"this host is being changed by {lock['holder']}, whose lock holds until {until} ({params['path']})")
+        raise Refused(
+            f"this host is being changed by {lock['holder']}, whose lock holds until {until} ({params['path']}). "
+            "If that run is over, which could not release it on a host that it lost, run again with muster_break_lock=true"
+        )
     return {
         "numbers": numbers | {kind: number},
         "holder": holder,
@@ -132,6 +139,7 @@ def main() -> None:
             "kind": {"type": "str", "choices": ["job", "shell"], "required": True},
             "number": {"type": "int", "required": True},
             "valid_s": {"type": "int", "default": 1800},
+            "broken": {"type": "bool", "default": False},
             "path": {"type": "path", "default": "/run/muster/job.lock"},
         },
         supports_check_mode=True,

@@ -63,6 +63,19 @@ def test_a_lock_ends_by_itself(ansible: Ansible, path: Path) -> None:
     assert taken["holder"] == "shell 6"
 
 
+def test_the_lock_of_a_run_that_is_known_to_be_over_can_be_broken(ansible: Ansible, path: Path) -> None:
+    _, (_, refused, taken, late) = ansible.tasks(
+        lock(path, "shell", 5),
+        lock(path, "shell", 6),
+        lock(path, "shell", 6, broken=True),
+        lock(path, "shell", 5, broken=True),
+    )
+
+    assert "muster_break_lock=true" in refused["msg"]
+    assert taken["holder"] == "shell 6"
+    assert "out of date" in late["msg"]
+
+
 def test_check_mode_leaves_it_alone(ansible: Ansible, path: Path) -> None:
     _, (result,) = ansible.tasks(lock(path, "job", 7), arguments=("--check",))
 

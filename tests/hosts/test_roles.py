@@ -230,8 +230,10 @@ def _cut_when_drained(fleet: Fleet) -> Host:
 
 
 def test_the_next_run_after_failed_switches_goes_through(provisioned: Fleet) -> None:
-    run = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
+    refused = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
+    run = provisioned.play(DEPLOY, node_service_hub_token=SECRET, muster_break_lock=True)
 
+    assert "this host is being changed by run" in refused.output
     assert run.rc == 0, run.output
     assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
     assert {node["admission"] for node in provisioned.api.nodes.values()} == {"open"}
