@@ -24,7 +24,10 @@ def with_implied(scopes: list[str]) -> frozenset[Scope]:
 
 @dataclass(frozen=True)
 class Principal:
-    """An authenticated caller. A job's rights end at its own hosts."""
+    """An authenticated caller. A job's rights end at its own hosts.
+
+    ``speaks_for``: whose wishes a job carries out: what it holds is held by them.
+    """
 
     kind: Literal["api_key", "user", "job"]
     id: str
@@ -32,6 +35,12 @@ class Principal:
     scopes: frozenset[Scope]
     attempt: int = 0
     host_ids: frozenset[str] = field(default_factory=frozenset)
+    speaks_for: str | None = None
+
+    @property
+    def holder(self) -> str:
+        """Return in whose name this caller holds a node drained."""
+        return self.speaks_for or self.label
 
     @property
     def label(self) -> str:

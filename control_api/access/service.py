@@ -57,11 +57,14 @@ class AccessService:
         job_id, attempt = claims["sub"], claims["attempt"]
         if not await self._job_is_running(session, job_id, attempt):
             raise Unauthenticated("The job of this token is not running any more.", code="job_ended")
-        return Principal("job", job_id, job_id, frozenset(), attempt, frozenset(claims["hosts"]))
+        return Principal("job", job_id, job_id, frozenset(), attempt, frozenset(claims["hosts"]), claims.get("speaks_for"))
 
-    def issue_job_token(self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int) -> str:
-        """Return a token for one attempt of one job on these hosts."""
-        return self._signer.sign(JOB_AUDIENCE, job_id, ttl_s, {"attempt": attempt, "hosts": host_ids})[0]
+    def issue_job_token(
+        self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int, *, speaks_for: str | None = None
+    ) -> str:
+        """Return a token for one attempt of one job on these hosts; ``speaks_for``: in whose name it holds nodes."""
+        claims = {"attempt": attempt, "hosts": host_ids, "speaks_for": speaks_for}
+        return self._signer.sign(JOB_AUDIENCE, job_id, ttl_s, claims)[0]
 
     def issue_inference_token(self, principal: Principal, pin: list[str]) -> tuple[str, datetime]:
         """Return a token for the router that may pin these nodes, and when it expires."""

@@ -18,15 +18,18 @@ from control_api.settings import Settings
 # The token of a job outlives its time limit by what it may take to end it.
 TOKEN_MARGIN_S = 600
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, and its owner checked
-# What a run is told of its job as it stands.
-_COPIED = {"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
+# What a run is told of its job, and of the settings, as they stand.
+_OF_JOB = {"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
+_OF_SETTINGS = {"project_dir", "site_dir", "state_dir", "cache_dir"}
 
 
 class TokenIssuer(Protocol):
     """What makes job tokens: the access service."""
 
-    def issue_job_token(self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int) -> str:
-        """Return a token for one attempt of one job on these hosts."""
+    def issue_job_token(
+        self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int, *, speaks_for: str | None = None
+    ) -> str:
+        """Return a token for one attempt of one job on these hosts; ``speaks_for``: in whose name it holds nodes."""
 
 
 class OrderDesk:
@@ -46,10 +49,8 @@ class OrderDesk:
         host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]
         inventory = await self._fleet.inventory(session, host_ids)
         return RunOrder(
-            **job.model_dump(
-                include={"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
-            ),
-            **settings.model_dump(include={"project_dir", "site_dir", "state_dir", "cache_dir"}),
+            **job.model_dump(include=_OF_JOB),
+            **settings.model_dump(include=_OF_SETTINGS),
             job_id=job.id,
             leaves=playbook.leaves,
             unlocks_at=playbook.unlocks_at,
@@ -69,7 +70,9 @@ class OrderDesk:
         )
 
     async def _secrets(self, session: AsyncSession, job: Job, host_ids: list[str]) -> Secrets:
-        token = self._access.issue_job_token(job.id, job.attempt, host_ids, job.timeout_s + TOKEN_MARGIN_S)
+        asked_by = job.requested_by if self._playbooks.get(job.playbook).speaks_for_caller else None
+        ttl_s = job.timeout_s + TOKEN_MARGIN_S
+        token = self._access.issue_job_token(job.id, job.attempt, host_ids, ttl_s, speaks_for=asked_by)
         secrets = Secrets(token=token)
         for host in await self._fleet.resolve_hosts(session, host_ids):
             if not host.credential_id:

@@ -8,6 +8,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import repository
 from control_api.automation.models import Job, JobStatus
+from control_api.fleet import holds
 from control_api.fleet import repository as fleet
 from control_api.fleet.models import HostState
 from control_api.kit.bus import publish
@@ -86,6 +87,7 @@ async def finish(session: AsyncSession, job_id: str, attempt: int, leaves: HostS
     if not await repository.update_running(session, job_id, attempt, **values):
         return False
     await repository.unlock_hosts(session, job_id)
+    await holds.end_of_job(session, job_id, alert=leaves is not HostState.DECOMMISSIONED)
     job = await session.get_one(Job, job_id)
     if leaves and not job.check:
         await _settle_hosts(session, job, leaves, outcome)
@@ -115,6 +117,8 @@ async def _settle_hosts(session: AsyncSession, job: Job, leaves: HostState, outc
     good = {host.host_id for host in hosts if complete and _went_well(outcome.recap.get(host.name))}
     await _set_host_state(session, good & mine, leaves)
     await _set_host_state(session, mine - good, HostState.FAILED)
+    if leaves is HostState.PROVISIONED:
+        await holds.end_of_leftovers(session, good & mine)
 
 
 def _went_well(counts: Mapping[str, Any] | None) -> bool:

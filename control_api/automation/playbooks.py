@@ -18,12 +18,14 @@ class Playbook:
     locks_hosts: no other locking playbook runs on its hosts meanwhile.
     unlocks_at: name of the play from which on its hosts are free for others: it and what follows only talks to the API.
     leaves: the state that a host is in when it went well; None: the playbook says nothing about that.
+    speaks_for_caller: what it holds drained, or resumes, is held by whoever asked for the job, and outlives it.
     """
 
     name: str
     locks_hosts: bool = True
     leaves: HostState | None = None
     unlocks_at: str | None = None
+    speaks_for_caller: bool = False
 
 
 KNOWN = (
@@ -36,8 +38,8 @@ KNOWN = (
     Playbook("decommission.yml", leaves=HostState.DECOMMISSIONED),
     Playbook("distribute_models.yml", locks_hosts=False),
     Playbook("verify.yml", locks_hosts=False),
-    Playbook("drain.yml", locks_hosts=False),
-    Playbook("resume.yml", locks_hosts=False),
+    Playbook("drain.yml", locks_hosts=False, speaks_for_caller=True),
+    Playbook("resume.yml", locks_hosts=False, speaks_for_caller=True),
 )
 
 

@@ -14,6 +14,7 @@ from control_api.automation.outcome import publish_job
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
 from control_api.errors import BadInput, Conflict, NotFound
+from control_api.fleet import holds
 from control_api.fleet.models import HostState
 from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.service import FleetService
@@ -125,6 +126,8 @@ class JobService:
             raise Conflict(f"The job has ended already: {job.status}.", code="job_ended")
         values = {"status": JobStatus.CANCELLED, "reason": "Cancelled before it started.", "finished_at": db_now()}
         if await repository.update_queued(session, job_id, cancel_requested_at=db_now(), **values):
+            # Its first attempt may have left some.
+            await holds.end_of_job(session, job_id)
             publish_job(session, job_id, job.playbook, JobStatus.CANCELLED)
         elif not job.cancel_requested_at:
             await repository.update_running(session, job_id, job.attempt, cancel_requested_at=db_now())

@@ -150,6 +150,7 @@ class NodeHold(ControlTable, table=True):
     node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", primary_key=True, max_length=36)
     holder: str = Field(primary_key=True, max_length=128)
     reason: str = Field(default="", max_length=256)
+    outlives_job: bool = Field(default=False, description="If a job holds it: stays when the job ends.")
     at: datetime = Field(default_factory=utcnow)
 
 

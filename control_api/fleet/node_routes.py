@@ -103,7 +103,7 @@ async def approve(request: Request, node_id: str, _: Operator, session: WriteSes
 @router.post("/nodes/{node_id}/drain")
 async def drain(request: Request, node_id: str, principal: OperatorOrJob, session: WriteSession, body: DrainRequest) -> NodeOut:
     """Hold a node drained: it finishes what it has and gets nothing new."""
-    node = await _nodes(request).drain(session, node_id, principal, body.reason, force=body.force)
+    node = await _nodes(request).drain(session, node_id, principal, body)
     return (await nodes_out(session, [node]))[0]
 
 

@@ -6,11 +6,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Principal
 from control_api.errors import BadInput, Conflict, NotFound, Unauthenticated
-from control_api.fleet import repository
+from control_api.fleet import holds, repository
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import Admission, EnrolmentTicket, Host, Node, NodeHold, NodeState, NodeTransition
-from control_api.fleet.schemas import RegisterRequest
-from control_api.fleet.states import Facts, derive
+from control_api.fleet.models import Admission, EnrolmentTicket, Host, Node, NodeState, NodeTransition
+from control_api.fleet.schemas import DrainRequest, RegisterRequest
+from control_api.fleet.transitions import set_state
 from control_api.kit import revision
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
@@ -117,41 +117,30 @@ class NodeService:
         """Let a pending node in. Approving one that is in already changes nothing."""
         node = await self.node(session, node_id)
         if node.admission is Admission.PENDING:
-            node.admission = Admission.OPEN
-            await self._changed(session, node, "approved")
+            await holds.admit(session, node, Admission.OPEN, "approved")
         return node
 
-    async def drain(self, session: AsyncSession, node_id: str, by: Principal, reason: str, *, force: bool) -> Node:
+    async def drain(self, session: AsyncSession, node_id: str, by: Principal, wanted: DrainRequest) -> Node:
         """Hold a node drained. Raises ``Conflict`` for the last ready node of a model, unless forced."""
         node = await self.node(session, node_id)
         by.check_host(node.host_id)
         if node.admission is Admission.PENDING:
             raise Conflict(f"Node {node.name!r} is not approved yet.", code="node_pending")
-        models = [] if force else await self.hooks.is_last_ready(session, node.id)
+        models = [] if wanted.force else await self.hooks.is_last_ready(session, node.id)
         if models:
             named = ", ".join(models[:5])
             hint = "Make another node ready first, or use force."
             raise Conflict(
                 f"{node.name!r} is the last ready node of {named}.", code="last_ready_node", hint=hint, details=models
             )
-        await session.merge(NodeHold(node_id=node.id, holder=by.label, reason=reason, at=utcnow()))
-        if node.admission is not Admission.DRAINED:
-            node.admission = Admission.DRAINED
-            await self._changed(session, node, reason or f"drained by {by.label}")
+        await holds.hold(session, node, by.holder, wanted.reason, outlives_job=wanted.outlives_job)
         return node
 
     async def resume(self, session: AsyncSession, node_id: str, by: Principal, *, all_holds: bool) -> Node:
         """Remove the caller's hold (or all); the node is open again when its last hold is gone."""
         node = await self.node(session, node_id)
         by.check_host(node.host_id)
-        held = (await repository.holds(session, [node.id]))[node.id]
-        for hold in held:
-            if all_holds or hold.holder == by.label:
-                await repository.delete_hold(session, node.id, hold.holder)
-        left = [h for h in held if not all_holds and h.holder != by.label]
-        if not left and node.admission is Admission.DRAINED:
-            node.admission = Admission.OPEN
-            await self._changed(session, node, f"resumed by {by.label}")
+        await holds.release(session, node, None if all_holds else {by.holder}, f"resumed by {by.label}")
         return node
 
     async def remove(self, session: AsyncSession, node: Node) -> None:
@@ -160,38 +149,3 @@ class NodeService:
         await session.delete(node)
         await revision.bump(session, revision.ROUTES)
         publish(session, "nodes", "node.removed", {"id": node.id, "name": node.name})
-
-    async def _changed(self, session: AsyncSession, node: Node, reason: str) -> None:
-        node.manifest_revision += 1
-        in_flight = sum(m.in_flight for m in (await repository.node_models(session, [node.id]))[node.id])
-        silent = node.state is NodeState.OFFLINE
-        set_state(session, node, derive(facts_of(node, failed=0, in_flight=in_flight, silent=silent)), reason)
-        session.add(node)
-        await revision.bump(session, revision.ROUTES)
-
-
-def facts_of(node: Node, *, failed: int, in_flight: int, silent: bool, all_required: bool = False) -> Facts:
-    """Return what a node's state follows from."""
-    return Facts(
-        admission=node.admission,
-        silent=silent,
-        applied=node.applied_revision > 0,
-        was_online=node.was_online,
-        loaded=node.ready_loaded,
-        failed=failed,
-        total=node.ready_total,
-        in_flight=in_flight,
-        all_required=all_required,
-    )
-
-
-def set_state(session: AsyncSession, node: Node, state: NodeState, reason: str) -> bool:
-    """Record a change of state: the row, one transition, one event. Tell whether anything changed."""
-    if node.state is state:
-        return False
-    session.add(NodeTransition(node_id=node.id, from_state=node.state, to_state=state, reason=reason[:256]))
-    data = {"id": node.id, "name": node.name, "from": node.state, "to": state, "reason": reason}
-    publish(session, "nodes", "node.state_changed", data)
-    node.state = state
-    node.was_online = node.was_online or state is NodeState.ONLINE
-    return True

@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.fleet import repository
 from control_api.fleet.models import NodeState
-from control_api.fleet.nodes import set_state
+from control_api.fleet.transitions import set_state
 from control_api.kit import revision
 from control_api.kit.bus import publish
 from control_api.kit.database import Store

@@ -146,6 +146,12 @@ async def holds(session: AsyncSession, node_ids: Collection[str]) -> dict[str, l
     return found
 
 
+async def holds_of(session: AsyncSession, holders: Collection[str]) -> list[NodeHold]:
+    """Return the drain holds of these holders."""
+    statement = select(NodeHold).where(col(NodeHold.holder).in_(holders)).order_by(col(NodeHold.node_id))
+    return list((await session.exec(statement)).all())
+
+
 async def delete_hold(session: AsyncSession, node_id: str, holder: str) -> bool:
     """Remove a holder's hold of a node; tell whether there was one."""
     statement = delete(NodeHold).where(col(NodeHold.node_id) == node_id, col(NodeHold.holder) == holder)

@@ -279,6 +279,7 @@ class HoldOut(Out):
 
     holder: str
     reason: str
+    outlives_job: bool = False
     at: datetime
 
 
@@ -304,6 +305,7 @@ class NodeOut(Out):
     metrics_stale: bool
     tags: list[str]
     version: str
+    instance_id: str
     hardware: dict[str, Any]
     gpus: list[dict[str, Any]]
     disk: dict[str, Any] | None
@@ -317,10 +319,14 @@ class NodeOut(Out):
 
 
 class DrainRequest(Wire):
-    """``POST /v0/nodes/{id}/drain``. ``force``: also the last ready node of a model."""
+    """``POST /v0/nodes/{id}/drain``.
+
+    ``force``: also the last ready node of a model. ``outlives_job``: if a job asks, its hold stays when it ends.
+    """
 
     reason: Annotated[str, StringConstraints(max_length=256)] = ""
     force: bool = False
+    outlives_job: bool = False
 
 
 class NodePatch(Wire):

@@ -5,6 +5,7 @@
 import json
 import os
 import time
+from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,9 +127,9 @@ class ActionModule(ActionBase):
         "ca_bundle": {"type": "path"},
     }
 
+    @abstractmethod
     def act(self, api: Api, args: dict[str, Any]) -> dict[str, Any]:
         """Do the work and return the task's result; raise ApiError to fail the task."""
-        raise NotImplementedError
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Validate the arguments, call `act`, and say errors of the API in one line."""

@@ -17,8 +17,10 @@ class ActionModule(MusterAction):
         "state": {"type": "str", "required": True, "choices": ["registered", "drained", "resumed", "ready"]},
         "host_id": {"type": "str"},
         "node_id": {"type": "str"},
+        "instance_id": {"type": "str"},
         "reason": {"type": "str", "default": "drained by a playbook"},
         "force": {"type": "bool", "default": False},
+        "outlives_job": {"type": "bool", "default": False},
         "all_holds": {"type": "bool", "default": False},
         "timeout_s": {"type": "int", "default": 300},
     }
@@ -59,7 +61,7 @@ class ActionModule(MusterAction):
         if self._task.check_mode:
             return unchanged if node["state"] == "drained" else result
         path = f"/v0/nodes/{node['id']}"
-        held = api.post(f"{path}/drain", {"reason": args["reason"], "force": args["force"]})
+        held = api.post(f"{path}/drain", {name: args[name] for name in ("reason", "force", "outlives_job")})
         # A node that is away serves nobody, so there is nothing to wait for.
         if not self.poll(lambda: api.get(path)["state"] in ("drained", "offline"), args["timeout_s"]):
             raise AnsibleActionFail(f"{node['name']} still has requests in flight after {args['timeout_s']} s")
@@ -88,11 +90,13 @@ class ActionModule(MusterAction):
         def probe() -> bool:
             nonlocal node
             node = self.find_node(api, args)
-            return bool(node and (_is_ready(node) or _is_hopeless(node)))
+            return bool(node and _is_meant(node, args) and (_is_ready(node) or _is_hopeless(node)))
 
         self.poll(probe, args["timeout_s"])
         if node is None:
             raise AnsibleActionFail(f"no node has registered within {args['timeout_s']} s: {_sought(args)}")
+        if not _is_meant(node, args):
+            raise AnsibleActionFail(f"{node['name']} was started, but has not reported within {args['timeout_s']} s")
         if not _is_ready(node):
             raise AnsibleActionFail(f"the node is not ready: {_describe(node)}")
         return {"changed": False, "msg": _describe(node), "node_id": node["id"], "models": node["models"]}
@@ -100,6 +104,11 @@ class ActionModule(MusterAction):
 
 def _holders(node: dict[str, Any]) -> set[str]:
     return {hold["holder"] for hold in node["holds"]}
+
+
+def _is_meant(node: dict[str, Any], args: dict[str, Any]) -> bool:
+    """Whether what the API knows was reported by the process asked about, and not by the one before it."""
+    return args["instance_id"] in (None, node["instance_id"])
 
 
 def _is_ready(node: dict[str, Any]) -> bool:

@@ -27,12 +27,19 @@ options:
   node_id:
     description: Id of the node; with O(state=registered) the id that the host itself holds.
     type: str
+  instance_id:
+    description: With V(ready), the start of the node service to wait for. What an earlier one reported does not count.
+    type: str
   reason:
     description: Why the node is drained; shown to operators.
     type: str
     default: drained by a playbook
   force:
     description: Also drain the last ready node of a model.
+    type: bool
+    default: false
+  outlives_job:
+    description: With V(drained) in a job, leave the node drained when the job ends. Otherwise the hold ends with it.
     type: bool
     default: false
   all_holds:

@@ -92,7 +92,7 @@ class FakeApi:
         node = {
             "id": str(uuid.uuid4()), "name": host["name"], "host_id": host["id"], "state": "online", "admission": "open",
             "ready_models": {"loaded": 1, "total": 1}, "applied_revision": 1, "manifest_revision": 1, "degraded": False,
-            "hardware": {"gpus": []}, "models": [model()], "holds": [],
+            "hardware": {"gpus": []}, "models": [model()], "holds": [], "instance_id": "",
         } | fields  # fmt: skip
         self.nodes[node["id"]] = node
         host["node_id"] = node["id"]
@@ -110,6 +110,8 @@ class FakeApi:
             raise Refused(503, "unavailable", "the store does not answer")
         if request.path == "/v0/nodes/register":
             return 201, self._register(request), {}
+        if request.path.endswith("/heartbeat"):
+            return 200, _find(self.nodes, request.path.split("/")[3]).update(instance_id=request.body["instance_id"]), {}
         if request.path == "/v1/models":
             return 200, {"data": [{"id": name, "capabilities": kinds} for name, kinds in self.capabilities.items()]}, {}
         if request.path == "/v1/embeddings":

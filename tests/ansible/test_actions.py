@@ -153,6 +153,17 @@ class TestReady:
         assert result["failed"]
         assert reason in result["msg"]
 
+    def test_what_the_process_before_reported_does_not_count(self, api: FakeApi, ansible: Ansible) -> None:
+        host = api.add_host("gpu-01")
+        api.add_node(host, instance_id="second")
+
+        _, (stale, fresh) = ansible.tasks(
+            node_task("ready", host, instance_id="third", timeout_s=1), node_task("ready", host, instance_id="second")
+        )
+
+        assert stale["msg"] == "gpu-01 was started, but has not reported within 1 s"
+        assert fresh["models"][0]["id"] == MODEL
+
     def test_fails_when_no_node_registers(self, api: FakeApi, ansible: Ansible) -> None:
         _, (result,) = ansible.tasks(node_task("ready", api.add_host("bare"), timeout_s=1))
 

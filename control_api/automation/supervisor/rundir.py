@@ -111,7 +111,7 @@ class RunDirectory:
             "MUSTER_INVENTORY_SNAPSHOT": str(self.path / "inventory.json"),
             "MUSTER_KNOWN_HOSTS_DIR": str(self.known_hosts),
             "MUSTER_STATE_DIR": str(order.state_dir),
-            "MUSTER_WHEELHOUSE_DIR": str(order.cache_dir / "wheelhouse"),
+            "MUSTER_CACHE_DIR": str(order.cache_dir),
         }
         if len(str(self._control)) <= _MAX_SOCKET_DIR:
             environment["ANSIBLE_SSH_CONTROL_PATH_DIR"] = str(self._control)

@@ -41,24 +41,32 @@ class Node:
         self._path.touch(mode=0o600)
         self._path.write_text(json.dumps(self.identity))
 
+    def report(self) -> None:
+        """Register if need be, and tell which start this is."""
+        try:
+            self.register()
+            self.post(f"{self.identity['node_id']}/heartbeat", self.identity["token"], {"instance_id": self.instance_id})
+        except OSError as error:
+            self.errors = [f"registration refused: {error}"]
+
     def register(self) -> None:
         ticket_file = Path(self.config["enrolment_ticket_file"])
         if self.identity.get("node_id") and not ticket_file.exists():
             return
-        try:
-            request = urllib.request.Request(
-                self.config["api_url"] + "/v0/nodes/register",
-                data=json.dumps({"name": self.config["name"], "base_url": self.config["base_url"]}).encode(),
-                headers={"Authorization": f"Bearer {ticket_file.read_text()}", "Content-Type": "application/json"},
-            )
-            with urllib.request.urlopen(request, timeout=10) as response:
-                answer = json.load(response)
-        except OSError as error:
-            self.errors = [f"registration refused: {error}"]
-            return
+        facts = {"name": self.config["name"], "base_url": self.config["base_url"]}
+        answer = self.post("register", ticket_file.read_text(), facts)
         self.identity |= {"node_id": answer["node_id"], "token": answer["node_token"]}
         self.save()
         ticket_file.unlink()
+
+    def post(self, path: str, token: str, body: dict) -> dict:
+        request = urllib.request.Request(
+            f"{self.config['api_url']}/v0/nodes/{path}",
+            data=json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
 
     def status(self) -> dict:
         return {
@@ -95,7 +103,7 @@ def serve(path: str) -> None:
     if os.environ.get("STANDIN_CRASH"):
         sys.exit("cannot start: told to crash")
     server = ThreadingHTTPServer((node.config["listen_host"], node.config["listen_port"]), Handler)
-    threading.Thread(target=node.register, daemon=True).start()
+    threading.Thread(target=node.report, daemon=True).start()
     server.serve_forever()
 
 
