@@ -21,7 +21,7 @@ from node_service.settings import Settings
 
 __all__ = ["create_app"]
 
-_INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+_INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
 log = structlog.get_logger(__name__)
 

@@ -2,14 +2,14 @@
 
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 
+from node_service.engine.definitions import BUILT_IN, CommandDefinition, EngineDefinition
 from node_service.hardware import read_gpus
 from node_service.settings import Settings
 
 __all__ = ["find_problems", "gpu_notes"]
-
-_LIBRARIES = {"xllamacpp": "xllamacpp", "llama-cpp-python": "llama_cpp"}
 
 
 def find_problems(settings: Settings) -> list[str]:
@@ -23,9 +23,21 @@ def find_problems(settings: Settings) -> list[str]:
         path = getattr(settings, key)
         if path is not None and not os.access(path, os.R_OK):
             problems.append(f"{key}: cannot read {path}")
-    if importlib.util.find_spec(_LIBRARIES[settings.engine]) is None:
-        problems.append(f"engine: the library {_LIBRARIES[settings.engine]} is not installed")
+    library = BUILT_IN.get(settings.engine)
+    if library is not None and importlib.util.find_spec(library) is None:
+        problems.append(f"engine: the library {library} is not installed")
+    for name, definition in settings.engines.items():
+        problems += [f"engines.{name}.{problem}" for problem in _engine_problems(definition)]
     return problems
+
+
+def _engine_problems(definition: EngineDefinition) -> list[str]:
+    """Return what keeps a defined engine from working; a server that is away now is no problem, it may come."""
+    if isinstance(definition, CommandDefinition):
+        program = definition.argv[0]
+        return [] if shutil.which(program) else [f"argv: {program} is not a program of this machine"]
+    path = definition.api_key_file
+    return [f"api_key_file: cannot read {path}"] if path is not None and not os.access(path, os.R_OK) else []
 
 
 def gpu_notes(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -21,6 +22,7 @@ from node_service.identity import IdentityStore
 from node_service.metrics import Metrics
 from node_service.models.manager import ModelManager
 from node_service.models.record import ModelRecord
+from node_service.renaming import renamed, renamed_events
 
 __all__ = ["Inference", "engine_client"]
 
@@ -31,9 +33,10 @@ _SSE_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 log = structlog.get_logger(__name__)
 
 
-def engine_client() -> httpx2.AsyncClient:
+def engine_client(tls: ssl.SSLContext) -> httpx2.AsyncClient:
     """Return the client for requests to engines on this machine."""
     return httpx2.AsyncClient(
+        verify=tls,
         # An engine may think for minutes before its first byte; a dead one closes the connection.
         timeout=httpx2.Timeout(None, connect=5.0),
         # No connection is kept: an engine that closes an idle one would look like a crash.
@@ -64,8 +67,11 @@ class Inference:
         """Answer one request."""
         try:
             body = await _read_body(Request(scope, receive))
-            record = self._models.find(_model_of(body))
+            request = _parse(body)
+            record = self._models.find(_model_of(request))
             async with self._place(Headers(scope=scope), record) as endpoint:
+                if endpoint.model != record.spec.id:
+                    body = json.dumps(request | {"model": endpoint.model}).encode()
                 relay = self._relay(endpoint, record, scope["path"], body, send)
                 await _while_connected(receive, relay)
         except ClientDisconnect:
@@ -90,11 +96,8 @@ class Inference:
 
     async def _relay(self, endpoint: Endpoint, record: ModelRecord, path: str, body: bytes, send: Send) -> None:
         """Send the request to the engine and its answer to the client."""
-        headers = {
-            "content-type": "application/json",
-            "authorization": f"Bearer {endpoint.api_key}",
-            "accept-encoding": "identity",
-        }
+        headers = {"content-type": "application/json", "accept-encoding": "identity", **endpoint.headers}
+        name = None if endpoint.model == record.spec.id else record.spec.id
         url = f"{endpoint.url}{path}"
         try:
             async with self._http.stream("POST", url, content=body, headers=headers) as answer:
@@ -102,17 +105,19 @@ class Inference:
                 if answer.status_code >= 400:
                     raise engine_error(answer.status_code, await answer.aread())
                 if answer.headers.get("content-type", "").startswith("text/event-stream"):
-                    await _send_stream(answer, record, send)
+                    await _send_stream(answer, record, name, send)
                 else:
-                    await _send_whole(answer, send)
+                    await _send_whole(answer, name, send)
         except httpx2.HTTPError as error:
             self._metrics.answered(record.spec.id, EngineCrashed.status)
             raise _crash(record, error) from error
 
 
-async def _send_whole(answer: httpx2.Response, send: Send) -> None:
+async def _send_whole(answer: httpx2.Response, name: str | None, send: Send) -> None:
     # Read to its end first: an engine that dies meanwhile is then still a clean 502.
     content = await answer.aread()
+    if name is not None:
+        content = renamed(content, name)
     kind = answer.headers.get("content-type", "application/json").encode()
     length = str(len(content)).encode()
     headers = [(b"content-type", kind), (b"content-length", length)]
@@ -120,8 +125,10 @@ async def _send_whole(answer: httpx2.Response, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _send_stream(answer: httpx2.Response, record: ModelRecord, send: Send) -> None:
-    chunks = answer.aiter_raw()
+async def _send_stream(answer: httpx2.Response, record: ModelRecord, name: str | None, send: Send) -> None:
+    chunks: AsyncIterator[bytes] = answer.aiter_raw()
+    if name is not None:
+        chunks = renamed_events(chunks, name)
     first = await anext(chunks, b"")
     headers = [(b"content-type", b"text/event-stream"), *_SSE_HEADERS]
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
@@ -170,12 +177,16 @@ async def _read_body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _model_of(body: bytes) -> str:
+def _parse(body: bytes) -> dict[str, Any]:
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
-    model = request.get("model") if isinstance(request, dict) else None
+    return request if isinstance(request, dict) else {}
+
+
+def _model_of(request: dict[str, Any]) -> str:
+    model = request.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("the body must be a JSON object that names a model", param="model")
     return model

@@ -57,7 +57,7 @@ class NodeService:
         self.gate = Gate()
         self.probe = GpuProbe()
         self.metrics = Metrics()
-        self.engine_http = engine_client()
+        self.engine_http = engine_client(self._tls)
         self._weights_http = httpx2.AsyncClient(verify=self._tls)
         self._control = ControlClient(settings.api_url, self.identities, self._tls)
         self._state = "starting"
@@ -198,7 +198,7 @@ class NodeService:
         return Provisioner(
             store=self._store,
             installer=self._installer,
-            engines=EngineCatalogue(self._settings),
+            engines=EngineCatalogue(self._settings, self.engine_http),
             records=records,
             departing=departing,
             obstacle=self._obstacle,

@@ -1,34 +1,19 @@
 """The node's configuration: one JSON file, each key also from `MUSTER_NODE_<KEY>`."""
 
 import json
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from node_service.engine.definitions import BUILT_IN, EngineDefinition
 from node_service.errors import ConfigError
+from node_service.fields import HttpUrl, Label
 
 __all__ = ["DEFAULT_CONFIG", "Settings", "load_settings"]
 
 DEFAULT_CONFIG = Path("/etc/muster-node/node.json")
-
-
-def _http_url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
-        raise ValueError("must be an http:// or https:// address without query")
-    return value.rstrip("/")
-
-
-def _printable(value: str) -> str:
-    if not value.isprintable():
-        raise ValueError("must not contain control characters")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Label = Annotated[str, Field(min_length=1, max_length=253), AfterValidator(_printable)]
 
 
 class Settings(BaseSettings):
@@ -53,10 +38,13 @@ class Settings(BaseSettings):
     tags: tuple[Label, ...] = Field(default=(), max_length=64, description="Tags proposed at registration.")
     require_gpu: bool = Field(default=True, description="Report an error, and load no model, while no GPU is visible.")
     allow_cpu: bool = Field(default=False, description="Models may run on the CPU.")
-    engine: Literal["xllamacpp", "llama-cpp-python"] = Field(
-        default="xllamacpp", description="Engine for models whose manifest names none."
+    engines: dict[Label, EngineDefinition] = Field(
+        default={}, description="Engines of this host beside the built-in ones, by name; see below."
     )
-    engine_threads: int | None = Field(default=None, ge=1, description="CPU threads of each engine; default: one per core.")
+    engine: Label = Field(default="xllamacpp", description="Engine for models whose manifest names none.")
+    engine_threads: int | None = Field(
+        default=None, ge=1, description="CPU threads of each engine; default: one per core that this service may use."
+    )
     context: int = Field(
         default=4096,
         ge=256,
@@ -74,6 +62,21 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     drain_deadline_s: float = Field(default=120, ge=0, description="Seconds that SIGTERM waits for requests in flight.")
     ca_bundle: Path | None = Field(default=None, description="CA certificates to trust instead of the system's.")
+
+    @field_validator("engines")
+    @classmethod
+    def _own_names(cls, engines: dict[str, EngineDefinition]) -> dict[str, EngineDefinition]:
+        if taken := BUILT_IN.keys() & engines.keys():
+            raise ValueError(f"{', '.join(sorted(taken))} is built in; give yours another name")
+        return engines
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, engine: str, info: ValidationInfo) -> str:
+        known = [*BUILT_IN, *info.data.get("engines", {})]
+        if engine not in known:
+            raise ValueError(f"unknown engine {engine!r}; known are {', '.join(known)}")
+        return engine
 
     @classmethod
     def settings_customise_sources(

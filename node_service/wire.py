@@ -1,6 +1,6 @@
 """What the control API sends, checked on arrival; fields we do not know are ignored."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,15 +21,6 @@ class Artifact(WireModel):
     sha256: Sha256
 
 
-class ModelParams(WireModel):
-    """How a model is to be run; what is None is decided by the node."""
-
-    context: int | None = Field(default=None, ge=1)
-    slots: int | None = Field(default=None, ge=1, le=256)
-    gpu_uuids: tuple[str, ...] = ()
-    embedding: bool = False
-
-
 class ModelSpec(WireModel):
     """One assignment: this model shall be on this node."""
 
@@ -37,7 +28,8 @@ class ModelSpec(WireModel):
     generation: int = 1
     residency: str = "resident"
     engine: str | None = None
-    params: ModelParams = ModelParams()
+    # Read by the engine: a wrong value is that model's fault, and must not cost the others their manifest.
+    params: dict[str, Any] = {}
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
 
     @property

@@ -1,12 +1,16 @@
-"""The engines this node can run, and how a manifest's wishes become an engine's orders."""
+"""The engines this node can run: those that come with it, and those that its own file defines."""
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from node_service.engine.gguf import read_gguf
-from node_service.engine.process import ChildEngine
+import httpx2
+
+from node_service.engine.command import CommandEngine
+from node_service.engine.definitions import BUILT_IN, CommandDefinition, EngineDefinition, ExternalDefinition
+from node_service.engine.external import ExternalEngine
+from node_service.engine.library import LibraryEngine
+from node_service.engine.orders import make_orders
+from node_service.engine.policy import RestartPolicy
 from node_service.engine.protocol import Engine, EngineModel
 from node_service.errors import EngineUnavailable
 from node_service.settings import Settings
@@ -15,27 +19,16 @@ from node_service.wire import ModelSpec
 __all__ = ["EngineCatalogue"]
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """An engine: the library it needs, and how to make one."""
-
-    library: str
-    make: Callable[[], Engine]
-
-
-_CHILDREN = "node_service.engine.children"
-_KINDS = {
-    "xllamacpp": _Kind("xllamacpp", lambda: ChildEngine(f"{_CHILDREN}.xllamacpp", max_slots=None)),
-    # llama-cpp-python computes one request at a time, whatever it is told.
-    "llama-cpp-python": _Kind("llama_cpp", lambda: ChildEngine(f"{_CHILDREN}.llama_cpp_python", max_slots=1)),
-}
-
-
 class EngineCatalogue:
-    """Makes engines by name, with this node's settings as defaults."""
+    """Makes engines by name, with this node's settings as defaults.
 
-    def __init__(self, settings: Settings) -> None:
+    Parameters:
+        http: for requests to engines.
+    """
+
+    def __init__(self, settings: Settings, http: httpx2.AsyncClient) -> None:
         self._settings = settings
+        self._http = http
 
     def make(self, spec: ModelSpec) -> Engine:
         """Return a new engine for a model.
@@ -43,34 +36,39 @@ class EngineCatalogue:
         Raises:
             EngineUnavailable: the engine is unknown, or its library is not installed here.
         """
+        name, definition = self._find(spec)
+        if isinstance(definition, CommandDefinition):
+            return CommandEngine(definition, spec.id, self._http)
+        if isinstance(definition, ExternalDefinition):
+            return ExternalEngine(definition, self._http)
+        library = BUILT_IN[name]
+        if importlib.util.find_spec(library) is None:
+            raise EngineUnavailable(f"engine {name}: the library {library} is not installed")
+        # llama-cpp-python computes one request at a time, whatever it is told.
+        max_slots = 1 if name == "llama-cpp-python" else None
+        return LibraryEngine(name.replace("-", "_"), spec.id, self._http, max_slots=max_slots)
+
+    def orders(self, spec: ModelSpec, path: Path | None) -> EngineModel:
+        """Return what an engine is to be told about a model whose file is at `path`; raises EngineUnavailable."""
+        name, definition = self._find(spec)
+        return make_orders(spec, path, name, definition, self._settings)
+
+    def policy(self, spec: ModelSpec) -> RestartPolicy:
+        """Return how often a model's engine is started again; raises EngineUnavailable."""
+        # A server that is not ours may be away for hours, and comes back without telling.
+        return RestartPolicy(gives_up=not self._is_external(spec))
+
+    def needs_weights(self, spec: ModelSpec) -> bool:
+        """Whether the model's files have to be on this node; not where a server has its own."""
+        return not self._is_external(spec)
+
+    def _is_external(self, spec: ModelSpec) -> bool:
+        return isinstance(self._settings.engines.get(spec.engine or self._settings.engine), ExternalDefinition)
+
+    def _find(self, spec: ModelSpec) -> tuple[str, EngineDefinition | None]:
         name = spec.engine or self._settings.engine
-        kind = _KINDS.get(name)
-        if kind is None:
-            known = ", ".join(_KINDS)
+        definition = self._settings.engines.get(name)
+        if definition is None and name not in BUILT_IN:
+            known = ", ".join([*BUILT_IN, *self._settings.engines])
             raise EngineUnavailable(f"unknown engine {name!r}; this node knows {known}")
-        if importlib.util.find_spec(kind.library) is None:
-            raise EngineUnavailable(f"engine {name}: the library {kind.library} is not installed")
-        return kind.make()
-
-    def orders(self, spec: ModelSpec, path: Path) -> EngineModel:
-        """Return what an engine is to be told about a model whose file is at `path`.
-
-        Raises:
-            EngineUnavailable: the file is not GGUF.
-        """
-        facts = read_gguf(path)
-        context = spec.params.context or self._settings.context
-        if facts.context_length is not None:
-            context = min(context, facts.context_length)
-        pooling = facts.pooling_type is not None and facts.pooling_type > 0
-        return EngineModel(
-            id=spec.id,
-            path=path,
-            context=context,
-            slots=spec.params.slots or self._settings.slots,
-            threads=self._settings.engine_threads,
-            embedding=spec.params.embedding or pooling,
-            pooling=pooling,
-            gpu_uuids=spec.params.gpu_uuids,
-            allow_cpu=self._settings.allow_cpu,
-        )
+        return name, definition

@@ -22,6 +22,7 @@ class GgufFacts:
     architecture: str | None
     context_length: int | None
     pooling_type: int | None
+    key_length: int | None
 
 
 def read_gguf(path: Path) -> GgufFacts:
@@ -40,7 +41,17 @@ def read_gguf(path: Path) -> GgufFacts:
         architecture=architecture,
         context_length=values.get(f"{architecture}.context_length"),
         pooling_type=values.get(f"{architecture}.pooling_type"),
+        key_length=_key_length(values, architecture),
     )
+
+
+def _key_length(values: dict[str, Any], architecture: str | None) -> int | None:
+    """Return the elements of one attention head's key: said, or an even share of the embedding."""
+    said = values.get(f"{architecture}.attention.key_length")
+    width, heads = values.get(f"{architecture}.embedding_length"), values.get(f"{architecture}.attention.head_count")
+    if isinstance(said, int):
+        return said
+    return width // heads if isinstance(width, int) and isinstance(heads, int) and heads > 0 else None
 
 
 class _Reader:

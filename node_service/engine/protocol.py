@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from node_service.engine.params import FlashAttention, KvCacheType
+
 __all__ = ["Endpoint", "Engine", "EngineModel"]
 
 
@@ -12,18 +14,23 @@ class EngineModel:
     """A model as an engine is told to run it.
 
     Parameters:
+        path: the file to open; None for an engine that keeps the weights itself.
         context: tokens of context for each request.
         slots: requests answered at the same time.
-        threads: CPU threads, or None for the engine's own choice.
+        threads: CPU threads.
+        gpu_layers: layers to put on the GPU; None: as many as fit.
         gpu_uuids: the only GPUs to use; empty for all.
         pooling: whether the file itself says how to pool embeddings.
     """
 
     id: str
-    path: Path
+    path: Path | None
     context: int
     slots: int
-    threads: int | None
+    threads: int
+    gpu_layers: int | None
+    flash_attention: FlashAttention
+    kv_cache_type: KvCacheType
     embedding: bool
     pooling: bool
     gpu_uuids: tuple[str, ...]
@@ -32,12 +39,23 @@ class EngineModel:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a running engine answers, and what it runs on."""
+    """Where a running engine answers, and what it runs on.
+
+    Parameters:
+        api_key: what the engine wants to hear, or None.
+        model: the name that the engine has for the model.
+    """
 
     url: str
-    api_key: str = field(repr=False)
+    api_key: str | None = field(repr=False)
+    model: str
     device: Literal["cuda", "cpu"]
     gpu_layers: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that every request to the engine carries."""
+        return {} if self.api_key is None else {"authorization": f"Bearer {self.api_key}"}
 
 
 class Engine(Protocol):

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -14,23 +13,12 @@ from node_service.errors import EngineError, EngineStartFailed
 from node_service.states import ModelState
 from node_service.wire import ModelSpec
 
-__all__ = ["EngineSupervisor", "RestartPolicy"]
+__all__ = ["EngineSupervisor"]
 
 _HEALTH_INTERVAL_S = 10.0
 _HEALTH_FAILURES = 3
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class RestartPolicy:
-    """How often an engine may fail within `window_s` before it is given up."""
-
-    window_s: float = 600.0
-    crashes: int = 5
-    failed_starts: int = 3  # a start that fails will mostly fail the same way again
-    first_backoff_s: float = 0.5
-    max_backoff_s: float = 30.0
 
 
 class EngineSupervisor:
@@ -40,19 +28,12 @@ class EngineSupervisor:
     `error` is why it failed, or what happened last within the policy's window.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        path: Path,
-        catalogue: EngineCatalogue,
-        changed: Callable[[], None],
-        policy: RestartPolicy,
-    ) -> None:
+    def __init__(self, spec: ModelSpec, path: Path | None, catalogue: EngineCatalogue, changed: Callable[[], None]) -> None:
         self._spec = spec
         self._path = path
         self._catalogue = catalogue
         self._changed = changed
-        self._policy = policy
+        self._policy = catalogue.policy(spec)
         self._crashes: list[float] = []
         self._last_error: str | None = None
         self.model: EngineModel | None = None
@@ -118,14 +99,15 @@ class EngineSupervisor:
         self._crashes = [t for t in self._crashes if now - t < self._policy.window_s] + [now]
         limit = self._policy.crashes if was_ready else self._policy.failed_starts
         count = len(self._crashes)
-        again = count < limit
+        failed = count >= limit
+        again = not (failed and self._policy.gives_up)
         self._last_error = reason if again else f"given up after {count} failures: {reason}"
         log.error("engine failed", model=self._spec.id, error=self._last_error, again=again)
-        self._become(ModelState.LOADING if again else ModelState.FAILED)
+        self._become(ModelState.FAILED if failed else ModelState.LOADING)
         return again
 
     def _backoff_s(self) -> float:
-        backoff_s = self._policy.first_backoff_s * 2.0 ** (len(self._crashes) - 1)
+        backoff_s = self._policy.first_backoff_s * 2.0 ** min(len(self._crashes) - 1, 10)
         return min(backoff_s, self._policy.max_backoff_s)
 
     def _become(self, state: ModelState) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from node_service.engine.catalogue import EngineCatalogue
-from node_service.engine.supervisor import EngineSupervisor, RestartPolicy
+from node_service.engine.supervisor import EngineSupervisor
 from node_service.errors import ArtifactBusy, NoSourceLeft, WeightsError
 from node_service.models.record import ModelRecord
 from node_service.states import ModelState
@@ -110,8 +110,11 @@ class Provisioner:
     def _next(self) -> ModelRecord | None:
         now = time.monotonic()
         due = [record for record in self._waiting() if record.retry_at <= now]
-        here = (r for r in due if all(self._store.holds(a) for a in r.spec.artifacts))
-        return next(here, due[0] if due else None)
+        return next((record for record in due if self._is_here(record)), due[0] if due else None)
+
+    def _is_here(self, record: ModelRecord) -> bool:
+        own = not self._engines.needs_weights(record.spec)
+        return own or all(self._store.holds(artifact) for artifact in record.spec.artifacts)
 
     def _pause_s(self) -> float | None:
         times = [record.retry_at for record in self._waiting()]
@@ -138,7 +141,7 @@ class Provisioner:
         """Verify what is here for a new order; the engine goes on meanwhile."""
         record.recheck, ordered = False, record.spec.generation
         try:
-            intact = await self._installer.verify(record.spec)
+            intact = not self._engines.needs_weights(record.spec) or await self._installer.verify(record.spec)
         except Exception:
             # What fails now is this order and not the one before it.
             record.generation = ordered
@@ -150,11 +153,17 @@ class Provisioner:
         self._changed()
         return True
 
-    async def _fetch(self, record: ModelRecord) -> Path:
+    async def _fetch(self, record: ModelRecord) -> Path | None:
+        """Bring a model's files here and return the one to open; None where the engine has its own."""
         if record.generation != record.spec.generation:
             # Together, because a report of the new generation must not carry the old one's end.
             record.generation = record.spec.generation
             self._stage(record, ModelState.QUEUED, None)
+
+        if not self._engines.needs_weights(record.spec):
+            record.progress.complete(record.spec.size_bytes)
+            self._stage(record, ModelState.INSTALLED, None)
+            return None
 
         def phase(state: ModelState) -> None:
             self._stage(record, state, record.stage_error)
@@ -165,7 +174,7 @@ class Provisioner:
         self._stage(record, ModelState.INSTALLED, None)
         return path
 
-    def _load(self, record: ModelRecord, path: Path) -> None:
+    def _load(self, record: ModelRecord, path: Path | None) -> None:
         obstacle = self._obstacle()
         if record.spec.resident and obstacle is not None:
             self._retry(record, obstacle)
@@ -173,7 +182,7 @@ class Provisioner:
         record.attempts = 0
         if not record.spec.resident:
             return
-        engine = EngineSupervisor(record.spec, path, self._engines, self._changed, RestartPolicy())
+        engine = EngineSupervisor(record.spec, path, self._engines, self._changed)
         record.engine = engine
         record.engine_task = asyncio.create_task(engine.run())
         self._changed()

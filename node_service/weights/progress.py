@@ -36,6 +36,11 @@ class Progress:
         self.speed_bps = speed if before is None else before + weight * (speed - before)
         self._mark(bytes_done)
 
+    def complete(self, bytes_total: int) -> None:
+        """Note that nothing is left to travel."""
+        self.bytes_total = self.bytes_done = bytes_total
+        self.rest()
+
     def rest(self) -> None:
         """Note that nothing moves any more."""
         self.speed_bps = None

@@ -25,6 +25,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / repo).mkdir(parents=True)
     write_tiny_gguf(root / REPO / "cycle.gguf")
     write_tiny_gguf(root / REPO / "slow.gguf", TinyModel(layers=300, embedding=32, context=4096))
+    write_tiny_gguf(root / REPO / "wide.gguf", TinyModel(embedding=128))
     write_tiny_gguf(root / REPO / "embed.gguf", TinyModel(mode="random", pooling=True))
     write_tiny_gguf(root / "acme/gated-GGUF" / "cycle.gguf")
     (root / REPO / "broken.gguf").write_bytes(b"GGUF" + b"\x03\0\0\0" + b"\0" * 64)

@@ -18,6 +18,9 @@ from node_service.engine.children.llama_cpp_http import Turn, make_app
 
 _READY_DEADLINE_S = 30.0
 _POOLING_MEAN = 1
+# Numbers of ggml.h; the library has names for only some of them.
+_GGML_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "iq4_nl": 20, "bf16": 30}
+_QUANTISED = frozenset({2, 3, 6, 7, 8, 20})
 
 
 def main() -> None:
@@ -54,10 +57,17 @@ def _serve(orders: Orders) -> dict[str, Any]:
 
 
 def _arguments(orders: Orders, *, on_gpu: bool) -> dict[str, Any]:
+    kv_type = _GGML_TYPES[orders["kv_cache_type"]]
+    layers = -1 if orders["gpu_layers"] is None else orders["gpu_layers"]
     arguments = {
         "model_path": orders["path"],
         "n_ctx": orders["context"],
-        "n_gpu_layers": -1 if on_gpu else 0,
+        "n_gpu_layers": layers if on_gpu else 0,
+        # The library knows no `auto`: on where it is needed or known to be faster.
+        "flash_attn": orders["flash_attention"] == "on"
+        or (orders["flash_attention"] == "auto" and (on_gpu or kv_type in _QUANTISED)),
+        "type_k": kv_type,
+        "type_v": kv_type,
         "n_threads": orders["threads"],
         "n_threads_batch": orders["threads"],
         "embedding": orders["embedding"],

@@ -7,6 +7,8 @@ from node_service.engine.children.child import Orders, run_child
 
 _PROMPT_CACHE_MIB = 512  # llama.cpp's default is 8 GiB of RAM for each model
 _POOLING_MEAN = 1
+_VERBOSITY = 4  # below that, llama.cpp does not say how many layers went to the GPU
+_FLASH_ATTENTION = {"auto": "AUTO", "on": "ENABLED", "off": "DISABLED"}
 
 
 def main() -> None:
@@ -42,9 +44,14 @@ def _params(xllamacpp: Any, orders: Orders, *, on_gpu: bool) -> Any:
     params.ui = False
     params.warmup = on_gpu  # compiles kernels; on a CPU it only costs time
     params.cache_ram_mib = _PROMPT_CACHE_MIB
-    if orders["threads"] is not None:
-        params.cpuparams.n_threads = orders["threads"]
-        params.cpuparams_batch.n_threads = orders["threads"]
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = orders["threads"]
+    if orders["gpu_layers"] is not None:  # llama.cpp's own choice is as many as fit
+        params.n_gpu_layers = orders["gpu_layers"]
+    flash = xllamacpp.llama_flash_attn_type
+    params.flash_attn_type = getattr(flash, f"LLAMA_FLASH_ATTN_TYPE_{_FLASH_ATTENTION[orders['flash_attention']]}")
+    kv_type = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{orders['kv_cache_type'].upper()}")
+    params.cache_type_k = params.cache_type_v = kv_type
+    params.verbosity = _VERBOSITY
     if orders["embedding"]:
         params.embedding = True
         if not orders["pooling"]:
