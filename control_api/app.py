@@ -39,6 +39,8 @@ from control_api.kit import http
 from control_api.kit.bus import Bus
 from control_api.kit.database import Database
 from control_api.kit.tasks import owned_task
+from control_api.providers import routes as provider_routes
+from control_api.providers.service import ProviderService
 from control_api.settings import Settings
 from control_api.telemetry import routes as telemetry_routes
 from control_api.telemetry.service import HistoryPruner
@@ -55,6 +57,7 @@ _ROUTERS = (
     catalogue_routes.router,
     distribution_routes.router,
     automation_routes.router,
+    provider_routes.router,
     telemetry_routes.router,
     check_routes.router,
     live.router,
@@ -78,6 +81,7 @@ class Services:
     distribution: DistributionService
     automation: JobService
     drift: DriftService
+    providers: ProviderService
     plans: PlanService
     node_host: Callable[[AsyncSession, str], Awaitable[str | None]]
     host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
@@ -115,6 +119,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         distribution=distribution,
         automation=jobs,
         drift=DriftService(jobs),
+        providers=ProviderService(keys.routing, timeout_s=settings.hub_timeout_s),
         plans=PlanService(settings, jobs, fleet),
         node_host=fleet_repository.host_of_node,
         host_is_busy=job_repository.is_busy,

@@ -73,6 +73,8 @@ def router_settings(settings: Settings) -> RouterSettings:
         queue_deadline_s=settings.router_queue_deadline_s,
         connect_timeout_s=settings.router_connect_timeout_s,
         first_byte_timeout_s=settings.router_first_byte_timeout_s,
+        stall_timeout_s=settings.router_stall_timeout_s,
+        cloud_timeout_s=settings.router_cloud_timeout_s,
         poll_interval_s=settings.router_poll_interval_s,
         history_content=settings.router_history_content,
         cors_origins=tuple(settings.router_cors_origins),

@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     router_queue_size: int = Field(default=256, description="Callers that may wait for a free slot, per model.")
     router_queue_deadline_s: float = Field(default=30.0, description="How long one of them may wait.")
     router_connect_timeout_s: float = Field(default=2.0, description="For a connection to a node.")
-    router_first_byte_timeout_s: float = Field(default=300.0, description="Longest silence of a node.")
+    router_first_byte_timeout_s: float = Field(default=300.0, description="Longest silence of a node before it answers.")
+    router_stall_timeout_s: float = Field(default=60.0, description="Longest silence of a node within a stream.")
+    router_cloud_timeout_s: float = Field(default=120.0, description="Longest silence of a cloud provider.")
     router_poll_interval_s: float = Field(default=0.4, description="Between two looks at the route table's revision.")
 
     router_history_content: bool = Field(default=False, description="Keep what was asked and answered for seven days.")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import drift, fleet, jobs, keys, models, ops, plan, serve
+from control_api.cli import drift, fleet, jobs, keys, models, ops, plan, providers, serve
 
 app = typer.Typer(
     name="muster",
@@ -44,6 +44,7 @@ app.add_typer(drift.app, name="drift")
 app.add_typer(models.models, name="models")
 app.add_typer(models.tasks, name="tasks")
 app.add_typer(keys.app, name="keys")
+app.add_typer(providers.app, name="providers")
 app.add_typer(ops.wheelhouse, name="wheelhouse")
 
 

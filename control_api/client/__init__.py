@@ -19,6 +19,7 @@ from control_api.client.http import Http, TokenProvider
 from control_api.client.jobs import Jobs
 from control_api.client.live import LiveEvent
 from control_api.client.models import Models, Tasks
+from control_api.client.providers import Providers
 
 __all__ = ["ApiError", "ApiUnreachable", "Client", "LiveEvent", "NotSignedIn", "TokenProvider"]
 
@@ -53,6 +54,7 @@ class Client:
         self.plans = Plans(self._http)
         self.auth = Auth(self._http)
         self.keys = Keys(self._http)
+        self.providers = Providers(self._http)
 
     async def __aenter__(self) -> Self:
         return self

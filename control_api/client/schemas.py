@@ -34,6 +34,7 @@ from control_api.fleet.schemas import (
     NodeOut,
 )
 from control_api.kit.wire import Page
+from control_api.providers.models import ProviderName, ProviderOut, ProviderPut
 
 __all__ = [
     "Admission",
@@ -69,6 +70,9 @@ __all__ = [
     "NodeState",
     "Page",
     "PlanOut",
+    "ProviderName",
+    "ProviderOut",
+    "ProviderPut",
     "PullRequest",
     "RegisterModelRequest",
     "Scope",

@@ -10,6 +10,7 @@ import control_api.distribution.models
 import control_api.fleet.models
 import control_api.kit.bus
 import control_api.kit.revision
+import control_api.providers.models
 import control_api.telemetry.models  # noqa: F401 - the imports register the tables
 from control_api.kit.tables import ControlTable, TelemetryTable
 from control_api.migrations.runner import StoreSchema

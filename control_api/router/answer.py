@@ -25,6 +25,10 @@ class Line(Protocol):
         """Read on."""
         ...
 
+    def begun(self) -> None:
+        """Count silence from the first data on."""
+        ...
+
 
 class Answer:
     """An ``UpstreamAnswer``. ``framed``: its end can be told from the end of the connection."""
@@ -93,6 +97,10 @@ class Answer:
         """Return what has arrived of the body; empty at the end."""
         await self._until(lambda: self._pieces or self.complete)
         return self._take()
+
+    def begun(self) -> None:
+        """The first data is here."""
+        self._line.begun()
 
     def close(self) -> None:
         """Close the connection unless the answer was complete."""

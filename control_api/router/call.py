@@ -16,7 +16,7 @@ class Call:
     path, body, content_type: forwarded as they came.
     model, stream: what the router reads of the body.
     hides_usage: the stream was asked for its usage by the router, not by the client.
-    pin: id of the node that it must go to.
+    pin: id of the node that it must go to. ``provider``: who is asked instead of a node.
     excluded: nodes that failed it.
     attempts: nodes it was sent to.
     queue_position: its place when it had to wait; 1 is the head of the queue, 0: it did not wait.
@@ -32,6 +32,7 @@ class Call:
     model: str
     stream: bool
     pin: str | None
+    provider: RouteNode | None = None
     caller_id: str = ""
     hides_usage: bool = False
     excluded: set[str] = field(default_factory=set)

@@ -7,7 +7,7 @@ from typing import cast
 import httptools
 
 from control_api.router.answer import Answer
-from control_api.router.upstream import AnswerLost, AnswerTimeout, NodeFailure
+from control_api.router.upstream import AnswerLost, AnswerTimeout, NodeFailure, Timeouts
 
 # Between two pieces of a body there are heads, trailers and sizes of chunks; more of them than this is no honest answer.
 OVERHEAD_LIMIT_BYTES = 1 << 16
@@ -26,18 +26,20 @@ class Connection(asyncio.Protocol):
     ----------
     on_idle: called when it may carry another request.
     on_lost: called when it is gone.
-    silence_timeout_s: longest time without a byte during an answer.
+    timeouts: longest times without a byte, until an answer has begun and afterwards.
     """
 
     _transport: asyncio.Transport
     _timer: asyncio.TimerHandle
 
     def __init__(
-        self, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None], *, silence_timeout_s: float
+        self, on_idle: Callable[["Connection"], None], on_lost: Callable[["Connection"], None], timeouts: Timeouts
     ) -> None:
         self._on_idle = on_idle
         self._on_lost = on_lost
-        self._silence_timeout_s = silence_timeout_s
+        self._timeouts = timeouts
+        self._silence_s = timeouts.first_byte_s
+        self._tick_s = min(IDLE_S, timeouts.first_byte_s, timeouts.stall_s)
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
@@ -57,12 +59,17 @@ class Connection(asyncio.Protocol):
         """Send a request and return its answer, which is still to come."""
         answer = self._answer = Answer(self)
         self._in_head, self._overhead_bytes, self._active_at = True, 0, self._loop.time()
+        self._silence_s = self._timeouts.first_byte_s
         if len(body) <= SMALL_BODY_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
         return answer
+
+    def begun(self) -> None:
+        """Count silence from the first data of the answer on."""
+        self._silence_s = self._timeouts.stall_s
 
     def abort(self) -> None:
         """Close at once."""
@@ -83,7 +90,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = self._loop.call_later(min(IDLE_S, self._silence_timeout_s), self._tick)
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
 
     def connection_lost(self, error: Exception | None) -> None:
         """End the answer: properly only if nothing but the end of the connection could have ended it."""
@@ -179,10 +186,10 @@ class Connection(asyncio.Protocol):
         now = self._loop.time()
         if self._paused:
             self._active_at = now
-        end = self._active_at + (self._silence_timeout_s if self._answer else IDLE_S)
+        end = self._active_at + (self._silence_s if self._answer else IDLE_S)
         if now < end:
-            self._timer = self._loop.call_at(min(end, now + min(IDLE_S, self._silence_timeout_s)), self._tick)
+            self._timer = self._loop.call_at(min(end, now + self._tick_s), self._tick)
         elif self._answer:
-            self._fail(AnswerTimeout(f"no byte for {self._silence_timeout_s:.0f} s"))
+            self._fail(AnswerTimeout(f"no byte for {self._silence_s:.0f} s"))
         else:
             self._transport.close()

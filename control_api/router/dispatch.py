@@ -1,22 +1,21 @@
 """Brings a call to a node that answers it: chooses, sends, judges, and tries the next one while nothing was answered."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from control_api.router.balance import Balancer, Lease
 from control_api.router.call import Call
 from control_api.router.errors import NotReady, RouterError, UnknownUrl, UpstreamError, UpstreamTimeout
+from control_api.router.exchange import Opened, exchange, headers_of
 from control_api.router.guard import CrashGuard, RetryBudget
 from control_api.router.readiness import why_not_ready
 from control_api.router.source import TablePoller
-from control_api.router.sse import END_MARKS, RESPONSES_PATH, EventCutter, first_events
+from control_api.router.sse import RESPONSES_PATH
 from control_api.router.upstream import (
     AnswerTimeout,
     AnswerTooLarge,
     NodeFailure,
     Unreachable,
     Upstream,
-    UpstreamAnswer,
     UpstreamRequest,
 )
 from control_api.router.verdict import Verdict, error_code, judge
@@ -35,23 +34,6 @@ class Refused(NodeFailure):
         self.verdict = verdict
 
 
-class Stream(NamedTuple):
-    """The part of a stream that is still to come, and the lease that it holds until its end."""
-
-    answer: UpstreamAnswer
-    cutter: EventCutter
-    lease: Lease
-
-
-class Opened(NamedTuple):
-    """An answer that has begun: ``body`` is all of it, or the first events of a stream."""
-
-    status: int
-    headers: dict[bytes, bytes]
-    body: bytes
-    stream: Stream | None = None
-
-
 class Dispatcher:
     """Sends calls to nodes."""
 
@@ -66,7 +48,7 @@ class Dispatcher:
         self._budget = RetryBudget()
         self._guard = CrashGuard()
 
-    async def open(self, call: Call, on_send: Callable[[], None] | None = None) -> Opened:
+    async def open(self, call: Call, on_send: Callable[[], None]) -> Opened:
         """Return the first answer that may be passed on. The caller closes it.
 
         Parameters
@@ -81,8 +63,7 @@ class Dispatcher:
         while True:
             lease = await self._lease(call, ticket)
             call.node, call.attempts = lease.node, call.attempts + 1
-            if on_send:
-                on_send()
+            on_send()
             opened = None
             try:
                 opened = await self._exchange(call, lease)
@@ -101,13 +82,13 @@ class Dispatcher:
         ----------
         failure: why the rest of a stream did not come.
         """
-        if opened.stream:
+        if opened.stream and opened.lease:
             opened.stream.answer.close()
             if failure:
-                self._balancer.broke(opened.stream.lease)
+                self._balancer.broke(opened.lease)
             elif opened.stream.cutter.done:
-                self._balancer.completed(opened.stream.lease)
-            self._room.leave(opened.stream.lease)
+                self._balancer.completed(opened.lease)
+            self._room.leave(opened.lease)
 
     async def _lease(self, call: Call, ticket: Ticket) -> Lease:
         if call.pin is not None:
@@ -128,28 +109,15 @@ class Dispatcher:
         return self._balancer.lease(node, model)
 
     async def _exchange(self, call: Call, lease: Lease) -> Opened:
-        answer = await self._upstream.send(_request(call, lease))
-        opened = None
-        try:
-            if (
-                call.stream
-                and answer.status == 200
-                and answer.headers.get(b"content-type", b"").startswith(b"text/event-stream")
-            ):
-                cutter = EventCutter(END_MARKS[call.path])
-                first = await first_events(answer, cutter)
-                opened = Opened(answer.status, answer.headers, first, Stream(answer, cutter, lease))
-                return opened
-            body = await answer.read(self._limit_bytes)
-        finally:
-            if opened is None:
-                answer.close()
-        verdict = judge(answer.status, body)
+        opened = await exchange(self._upstream, _request(call, lease), call, limit_bytes=self._limit_bytes)
+        if opened.stream:
+            return opened._replace(lease=lease)
+        verdict = judge(opened.status, opened.body)
         if verdict is not Verdict.PASS:
-            raise Refused(verdict, answer.status, error_code(body))
-        if answer.status == 404 and call.path == RESPONSES_PATH:
+            raise Refused(verdict, opened.status, error_code(opened.body))
+        if opened.status == 404 and call.path == RESPONSES_PATH:
             raise UnknownUrl(f"The engine of {call.model} does not have {call.path}.")
-        return Opened(answer.status, answer.headers, body)
+        return opened
 
     def _digest(self, call: Call, lease: Lease, failure: NodeFailure) -> None:
         """Remember what a failure says about the node. Raises the failure in our words if the call may go no further."""
@@ -180,8 +148,7 @@ class Dispatcher:
 
 
 def _request(call: Call, lease: Lease) -> UpstreamRequest:
-    accept = b"text/event-stream" if call.stream else b"application/json"
-    headers = b"content-type: %b\r\naccept: %b\r\nx-request-id: %b\r\n" % (call.content_type, accept, call.request_id.encode())
+    headers = headers_of(call)
     if call.pin is not None:
         # So that a drained node lets the canary in.
         headers += b"x-muster-pin-node: %b\r\n" % lease.node.id.encode()

@@ -1,17 +1,19 @@
 """The paths that nodes answer: read what is needed of the request, pass it on, pass the answer back."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 
-from control_api.router import usage
+from control_api.router import cloud, usage
 from control_api.router.auth import Caller
 from control_api.router.call import Call
 from control_api.router.client import Request
-from control_api.router.dispatch import Dispatcher, Opened, Stream
+from control_api.router.cloud import Cloud
+from control_api.router.dispatch import Dispatcher
 from control_api.router.errors import InvalidRequest, ModelNotFound, RateLimited, RouterError, UpstreamError
+from control_api.router.exchange import Opened, Stream
 from control_api.router.keepalive import KeepAlive
 from control_api.router.limits import Limits
 from control_api.router.record import RecordSink, RequestRecord
@@ -41,10 +43,11 @@ class Inference:
     """Answers requests from nodes."""
 
     def __init__(
-        self, poller: TablePoller, dispatcher: Dispatcher, sinks: Sequence[RecordSink], settings: RouterSettings
+        self, poller: TablePoller, dispatcher: Dispatcher, clouds: Cloud, sinks: Sequence[RecordSink], settings: RouterSettings
     ) -> None:
         self._poller = poller
         self._dispatcher = dispatcher
+        self._cloud = clouds
         self._sinks = sinks
         self._settings = settings
         self._limits = Limits()
@@ -71,7 +74,8 @@ class Inference:
             head = _Head.model_validate_json(body)
         except ValidationError as error:
             raise _bad_body(error) from None
-        if request.path == RESPONSES_PATH and head.previous_response_id is not None:
+        provider = self._poller.table.provider_of(head.model)
+        if request.path == RESPONSES_PATH and head.previous_response_id is not None and not provider:
             message = "Responses are not kept: send the conversation in 'input' instead."
             raise InvalidRequest(message, code="unsupported_parameter", param="previous_response_id")
         # Who sets the options at all is left with what they are.
@@ -85,13 +89,14 @@ class Inference:
             model=head.model,
             stream=bool(head.stream),
             pin=request.header(PIN_HEADER),
+            provider=provider,
         )
 
     def _allowed(self, call: Call, caller: Caller) -> Call:
         caller.require_model(call.model)
         if call.pin is not None:
             caller.require_pin(call.pin)
-        if not self._poller.table.is_known(call.model):
+        if not call.provider and not self._poller.table.is_known(call.model):
             raise ModelNotFound(call.model)
         return call
 
@@ -107,7 +112,7 @@ class Inference:
             if call.stream:
                 await self._answer_stream(call, reply, progress)
             else:
-                opened = await self._dispatcher.open(call)
+                opened = await self._open(call)
                 progress.first_byte()
                 self._pass_whole(opened, call, reply, progress)
         except RouterError as error:
@@ -116,7 +121,7 @@ class Inference:
     async def _answer_stream(self, call: Call, reply: Reply, progress: "_Progress") -> None:
         failure: NodeFailure | None = None
         async with KeepAlive(reply, interval_s=self._settings.keep_alive_s) as keep_alive:
-            opened = await self._dispatcher.open(call, on_send=keep_alive.arm)
+            opened = await self._open(call, keep_alive.arm)
             try:
                 await keep_alive.stop()
                 progress.first_byte()
@@ -126,10 +131,21 @@ class Inference:
                 reply.begin_stream(call.headers())
                 failure = await self._pass_stream(opened.body, opened.stream, call, reply, progress)
             finally:
-                self._dispatcher.close(opened, failure)
+                self._close(call, opened, failure)
             if failure:
-                raise UpstreamError(f"The answer of node {opened.stream.lease.node.name} for {call.model} broke off.")
+                raise UpstreamError(f"The answer of {call.node.name if call.node else ''} for {call.model} broke off.")
             reply.end_stream()
+
+    async def _open(self, call: Call, on_send: Callable[[], None] = lambda: None) -> Opened:
+        if call.provider:
+            return await self._cloud.open(call, call.provider, on_send)
+        return await self._dispatcher.open(call, on_send)
+
+    def _close(self, call: Call, opened: Opened, failure: NodeFailure | None) -> None:
+        if call.provider:
+            cloud.close(opened)
+        else:
+            self._dispatcher.close(opened, failure)
 
     def _pass_whole(self, opened: Opened, call: Call, reply: Reply, progress: "_Progress") -> None:
         if reply.status is not None:  # comments have fixed the status: what is no stream can only be told as an error

@@ -22,7 +22,8 @@ class Listing:
     async def many(self, _request: Request, caller: Caller, reply: Reply) -> None:
         """``GET /v1/models``."""
         table = self._poller.table
-        allowed = [model for model in sorted(table.models) if caller.models is None or model in caller.models]
+        known = sorted({*table.models, *table.cloud})
+        allowed = [model for model in known if caller.models is None or model in caller.models]
         data = [_wire(table, model) for model in allowed if _is_ready(table, model)]
         reply.whole(200, json.dumps({"object": "list", "data": data}).encode())
 
@@ -37,15 +38,17 @@ class Listing:
 
 
 def _is_ready(table: RouteTable, model: str) -> bool:
+    if table.provider_of(model):
+        return True
     return any(table.serves(target) for target in table.models.get(model, ()))
 
 
 def _wire(table: RouteTable, model: str) -> dict[str, Any]:
-    entry = table.known_models.get(model)
+    entry, provider = table.known_models.get(model), table.provider_of(model)
     return {
         "id": model,
         "object": "model",
         "created": entry.created if entry else 0,
-        "owned_by": "muster",
+        "owned_by": provider.id if provider else "muster",
         "capabilities": list(entry.capabilities) if entry else [],
     }

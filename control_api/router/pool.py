@@ -1,14 +1,15 @@
 """Connections to nodes, kept per node for as long as the route table names it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from control_api.router.answer import Answer
 from control_api.router.connection import Connection
-from control_api.router.table import RouteNode, RouteTable
-from control_api.router.upstream import Unreachable, UpstreamRequest
+from control_api.router.table import RouteNode
+from control_api.router.upstream import Timeouts, Unreachable, UpstreamRequest
 
 
 class NodePool:
@@ -17,18 +18,17 @@ class NodePool:
     Raises ``ValueError`` for a base URL that is none.
     """
 
-    def __init__(self, node: RouteNode, *, connect_timeout_s: float, silence_timeout_s: float) -> None:
+    def __init__(self, node: RouteNode, timeouts: Timeouts) -> None:
         url = urlsplit(node.base_url)
         self.node = node
-        self._tls = url.scheme == "https"
+        self._tls = ssl.create_default_context() if url.scheme == "https" else None
         self._host = url.hostname or ""
         self._port = url.port or (443 if self._tls else 80)
         self._prefix = url.path.rstrip("/").encode()
         self._head = (
             f"host: {url.netloc}\r\nauthorization: Bearer {node.inference_key}\r\naccept-encoding: identity\r\n".encode()
         )
-        self._connect_timeout_s = connect_timeout_s
-        self._silence_timeout_s = silence_timeout_s
+        self._timeouts = timeouts
         self._idle: list[Connection] = []
         self._closed = False
 
@@ -48,9 +48,9 @@ class NodePool:
                 return connection
             connection.abort()
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(self._timeouts.connect_s):
                 loop = asyncio.get_running_loop()
-                _, connection = await loop.create_connection(self._new, self._host, self._port, ssl=self._tls or None)
+                _, connection = await loop.create_connection(self._new, self._host, self._port, ssl=self._tls)
         except OSError as error:  # a TimeoutError is one
             raise Unreachable(str(error)) from error
         return connection
@@ -63,7 +63,7 @@ class NodePool:
         self._idle.clear()
 
     def _new(self) -> Connection:
-        return Connection(self._keep, self._forget, silence_timeout_s=self._silence_timeout_s)
+        return Connection(self._keep, self._forget, self._timeouts)
 
     def _keep(self, connection: Connection) -> None:
         if self._closed:
@@ -79,25 +79,24 @@ class NodePool:
 class Pools:
     """An ``Upstream``: a pool per node."""
 
-    def __init__(self, *, connect_timeout_s: float, silence_timeout_s: float) -> None:
-        self._connect_timeout_s = connect_timeout_s
-        self._silence_timeout_s = silence_timeout_s
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
         self._pools: dict[str, NodePool] = {}
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, connect_timeout_s: float, silence_timeout_s: float) -> AsyncIterator["Pools"]:
+    async def open(cls, timeouts: Timeouts) -> AsyncIterator["Pools"]:
         """Yield an upstream whose connections are closed at the end."""
-        pools = cls(connect_timeout_s=connect_timeout_s, silence_timeout_s=silence_timeout_s)
+        pools = cls(timeouts)
         try:
             yield pools
         finally:
-            pools.adopt(None)
+            pools.adopt({})
 
-    def adopt(self, table: RouteTable | None) -> None:
-        """Close the pools of nodes that are gone or moved; all of them if there is no table."""
+    def adopt(self, nodes: Mapping[str, RouteNode]) -> None:
+        """Close the pools of nodes that are gone or moved."""
         for node_id, pool in list(self._pools.items()):
-            node = table.nodes.get(node_id) if table else None
+            node = nodes.get(node_id)
             if node is None or not pool.is_for(node):
                 pool.close()
                 del self._pools[node_id]
@@ -120,9 +119,8 @@ class Pools:
             return pool
         if pool is not None:
             pool.close()
-        timeouts = {"connect_timeout_s": self._connect_timeout_s, "silence_timeout_s": self._silence_timeout_s}
         try:
-            pool = self._pools[node.id] = NodePool(node, **timeouts)
+            pool = self._pools[node.id] = NodePool(node, self._timeouts)
         except ValueError as error:
             raise Unreachable(f"{node.base_url}: {error}") from error
         return pool

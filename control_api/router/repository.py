@@ -19,6 +19,7 @@ from control_api.kit import revision
 from control_api.kit.clock import db_now
 from control_api.kit.database import Store
 from control_api.kit.secretbox import SecretBox
+from control_api.providers.repository import list_providers
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
 
 # Progress does not bump the revision; while models load the table is read again so often, so that "n of m" stays true.
@@ -40,6 +41,7 @@ class StoreSource:
         self._routing = routing
         self._clock = clock
         self._keys: dict[str, str] = {}
+        self._provider_keys: dict[str, str] = {}
         self._progress_until: float | None = None
 
     async def load(self, known_revision: int | None) -> RouteTable | None:
@@ -66,6 +68,7 @@ class StoreSource:
             keys={key.key_hash: _key_entry(key) for key in keys},
             signing_keys={kid: _public_key(pem) for kid, pem in signing_keys},
             revoked_jti=frozenset(revoked.all()),
+            cloud=await self._cloud(session),
         )
 
     async def _nodes(self, session: AsyncSession) -> dict[str, RouteNode]:
@@ -73,6 +76,16 @@ class StoreSource:
         rows = (await connection.execute(_NODES)).all()
         self._keys = {row.key: self._keys.get(row.key) or self._routing.decrypt(row.key) for row in rows}
         return {row.id: _route_node(row, self._keys[row.key]) for row in rows}
+
+    async def _cloud(self, session: AsyncSession) -> dict[str, RouteNode]:
+        found: dict[str, RouteNode] = {}
+        known, self._provider_keys = self._provider_keys, {}
+        for row in await list_providers(session):
+            sealed = row.key_encrypted
+            key = self._provider_keys[sealed] = known.get(sealed) or self._routing.decrypt(sealed)
+            provider = RouteNode(row.name, row.name, row.base_url, key, "online", "open", silent=False)
+            found |= {f"{row.name}:{model}": provider for model in row.models}
+        return found
 
 
 # Not the hardware and the GPUs' figures, which are most of a row.

@@ -8,6 +8,7 @@ from control_api.errors import StartupError
 from control_api.kit.tasks import owned_task
 from control_api.router.app import RouterApp
 from control_api.router.balance import Balancer
+from control_api.router.cloud import Cloud
 from control_api.router.cors import Cors
 from control_api.router.dispatch import Dispatcher
 from control_api.router.inference import Inference
@@ -19,6 +20,7 @@ from control_api.router.server import HttpServer, told_to_stop
 from control_api.router.settings import RouterSettings
 from control_api.router.source import RouteTableSource, TablePoller
 from control_api.router.table import RouteTable
+from control_api.router.upstream import Timeouts
 from control_api.router.waiting import WaitingRoom
 
 
@@ -30,18 +32,21 @@ async def router_app(
     balancer = Balancer()
     room = WaitingRoom(balancer, size=settings.queue_size, deadline_s=settings.queue_deadline_s)
 
-    timeouts = {"connect_timeout_s": settings.connect_timeout_s, "silence_timeout_s": settings.first_byte_timeout_s}
-    async with Pools.open(**timeouts) as pools:
+    timeouts = Timeouts(settings.connect_timeout_s, settings.first_byte_timeout_s, settings.stall_timeout_s)
+    cloud_timeouts = Timeouts(*3 * (settings.cloud_timeout_s,))
+    async with Pools.open(timeouts) as pools, Pools.open(cloud_timeouts) as cloud_pools:
 
         def adopt(table: RouteTable) -> None:
-            pools.adopt(table)
+            pools.adopt(table.nodes)
+            cloud_pools.adopt(table.providers)
             balancer.adopt(table)
             room.call_all()
 
         poller = TablePoller(source, interval_s=settings.poll_interval_s, adopt=adopt)
         metrics = Metrics(balancer, room)
         dispatcher = Dispatcher(poller, balancer, room, pools, limit_bytes=settings.body_limit_bytes)
-        inference = Inference(poller, dispatcher, (metrics, *sinks), settings)
+        cloud = Cloud(cloud_pools, limit_bytes=settings.body_limit_bytes)
+        inference = Inference(poller, dispatcher, cloud, (metrics, *sinks), settings)
         async with owned_task(poller.run(), name="router.table"):
             yield RouterApp(poller, inference, Listing(poller), metrics, Cors(settings.cors_origins))
 

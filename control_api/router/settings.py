@@ -14,7 +14,8 @@ class RouterSettings:
     queue_size: callers that may wait for a free slot, per model.
     queue_deadline_s: how long one of them may wait.
     connect_timeout_s: for a connection to a node.
-    first_byte_timeout_s: longest silence of a node, before its first byte and between two.
+    first_byte_timeout_s: longest silence of a node before its answer begins; ``stall_timeout_s``: afterwards.
+    cloud_timeout_s: longest silence of a cloud provider, at any time.
     keep_alive_s: a stream that has not begun after so long gets a comment, and again after as long.
     poll_interval_s: between two looks at the route table's revision.
     cors_origins: origins whose pages may call, ``*``: all.
@@ -29,6 +30,8 @@ class RouterSettings:
     queue_deadline_s: float = 30.0
     connect_timeout_s: float = 2.0
     first_byte_timeout_s: float = 300.0
+    stall_timeout_s: float = 60.0
+    cloud_timeout_s: float = 120.0
     keep_alive_s: float = 15.0
     poll_interval_s: float = 0.4
     history_content: bool = False

@@ -67,6 +67,7 @@ class RouteTable:
     keys: API keys by the SHA-256 of the key, in hex.
     signing_keys: public keys of inference tokens, by ``kid``.
     revoked_jti: ids of tokens that must not be accepted any more.
+    cloud: who serves a model of a provider, by the model's id with its prefix.
     """
 
     revision: int
@@ -76,10 +77,20 @@ class RouteTable:
     keys: Mapping[str, ApiKeyEntry] = field(repr=False)
     signing_keys: Mapping[str, Ed25519PublicKey]
     revoked_jti: frozenset[str]
+    cloud: Mapping[str, RouteNode] = field(default_factory=dict)
 
     def is_known(self, model: str) -> bool:
         """Tell whether a model is registered or on a node."""
         return model in self.known_models or model in self.models
+
+    def provider_of(self, model: str) -> RouteNode | None:
+        """Return the provider that serves a model. A model of our own that has the same name comes first."""
+        return None if not self.cloud or self.is_known(model) else self.cloud.get(model)
+
+    @property
+    def providers(self) -> dict[str, RouteNode]:
+        """The providers that serve models, by id."""
+        return {provider.id: provider for provider in self.cloud.values()}
 
     def serves(self, target: RouteTarget) -> bool:
         """Tell whether new work may go to a target: model ready, node in service. Its heartbeats may have stopped."""

@@ -25,6 +25,14 @@ class AnswerTooLarge(NodeFailure):
     """A whole answer was larger than the limit."""
 
 
+class Timeouts(NamedTuple):
+    """How long to wait, in seconds: for a connection, for the first data of an answer, and between two bytes after it."""
+
+    connect_s: float
+    first_byte_s: float
+    stall_s: float
+
+
 class UpstreamRequest(NamedTuple):
     """A request to a node. ``headers``: lines that end in CRLF, beside those that HTTP and the node's key need."""
 
@@ -46,6 +54,10 @@ class UpstreamAnswer(Protocol):
 
     async def chunk(self) -> bytes:
         """Return what has arrived of the body, waiting for the first byte of it; empty at the end."""
+        ...
+
+    def begun(self) -> None:
+        """The first data is here: from now on the limit between two bytes holds, not that of the first one."""
         ...
 
     def close(self) -> None:

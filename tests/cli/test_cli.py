@@ -15,14 +15,16 @@ from tests.running import Api
 pytestmark = pytest.mark.anyio
 
 NO_HOME = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "wheelhouse", "serve"]
+COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "wheelhouse", "serve"]
 
 
-def run(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(api: Api, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """Run ``muster`` against an API."""
     environment = {"MUSTER_API_URL": api.url, "MUSTER_API_KEY": api.key, **NO_HOME}
     command = [sys.executable, "-m", "control_api.cli", *arguments]
-    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 async def muster(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -95,3 +97,22 @@ def test_a_wrong_setting_is_named() -> None:
 async def test_names_from_outside_are_not_markup(api: Api) -> None:
     await api.http.post("/v0/api-keys", json={"name": "[bold red]x[/] [link=http://evil]y", "scopes": ["read"]})
     assert "[bold red]x[/]" in (await muster(api, "keys", "list")).stdout
+
+
+async def test_providers_from_a_key_to_none(api: Api) -> None:
+    def given(*arguments: str, key: str = "") -> subprocess.CompletedProcess[str]:
+        return run(api, "providers", *arguments, stdin=key)
+
+    made = await asyncio.to_thread(given, "set", "openai", "--model", "gpt-5", key="sk-provider-0123456789\n")
+    bad = await asyncio.to_thread(given, "set", "openai", "--model", "gpt-5", key="short\n")
+    listed = await asyncio.to_thread(given, "list")
+    removed = await asyncio.to_thread(given, "remove", "openai")
+    empty = await asyncio.to_thread(given, "list")
+
+    assert (made.returncode, made.stdout) == (0, "openai: 1 models, such as openai:gpt-5.\n")
+    assert bad.returncode == 2
+    assert "api_key" in bad.stderr
+    assert "openai:gpt-5" in listed.stdout
+    assert "sk-provider" not in made.stdout + listed.stdout + bad.stderr
+    assert removed.returncode == 0
+    assert "muster providers set" in empty.stdout

@@ -279,3 +279,30 @@ async def test_an_error_after_comments_is_an_error_frame(fleet: Fleet) -> None:
 
     assert b'"code":"context_length_exceeded"' in rest
     assert b"[DONE]" not in rest
+
+
+async def test_a_stream_that_goes_silent_ends_with_an_error(fleet: Fleet) -> None:
+    node = await fleet.node(nodes.streams_until_released)
+    async with fleet.router(stall_timeout_s=0.2) as http:
+        answer = await http.post(CHAT, json=chat(stream=True))
+
+    assert "Hel" in answer.text
+    assert '"code":"upstream_error"' in answer.text
+    assert "[DONE]" not in answer.text
+    await eventually(lambda: node.aborted == 1)
+
+
+async def test_silence_before_the_first_data_has_a_limit_of_its_own(fleet: Fleet) -> None:
+    """A long prompt takes its time, also after the engine has sent the head of its answer."""
+
+    async def thinks(exchange: nodes.Exchange) -> None:
+        await exchange.begin_stream()
+        await asyncio.sleep(0.5)
+        await exchange.event("Hello!", "stop")
+        await exchange.end_stream()
+
+    await fleet.node(thinks)
+    async with fleet.router(stall_timeout_s=0.1, first_byte_timeout_s=20) as http:
+        answer = await http.post(CHAT, json=chat(stream=True))
+
+    assert answer.text.endswith("data: [DONE]\n\n")

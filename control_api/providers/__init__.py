@@ -1,0 +1,1 @@
+"""Cloud providers: models that somebody else serves, under the prefixes ``openai:``, ``anthropic:`` and ``google:``."""
