@@ -91,7 +91,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
     """Build the services from the lowest domain up; lower ones tell higher ones through hooks."""
     playbooks = PlaybookCatalogue(settings.project_dir)
     supported = SupportedModels.load(settings.project_dir / "supported_models.json")
-    distribution = DistributionService(settings, supported.official_ids)
+    distribution = DistributionService(settings, supported.official_ids, keys.routing)
     hooks = FleetHooks(
         validate_variables=playbooks.variables.check,
         node_registered=distribution.node_registered,

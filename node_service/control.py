@@ -21,6 +21,7 @@ __all__ = ["ControlClient", "tls_context"]
 
 _Shape = TypeVar("_Shape", bound=BaseModel)
 
+_MAX_FAILED = 64
 _TIMEOUT = httpx2.Timeout(15.0, connect=5.0)  # seconds
 
 
@@ -53,9 +54,10 @@ class ControlClient:
         """Read what this node shall hold."""
         return _parse(Manifest, await self._call("GET", "manifest"))
 
-    async def request_fetch(self, sha256: str, have_bytes: int) -> FetchGrant | FetchQueued:
-        """Ask where to fetch an artifact from, of which `have_bytes` are already here."""
-        response = await self._call("POST", "fetches", {"sha256": sha256, "have_bytes": have_bytes})
+    async def request_fetch(self, sha256: str, have_bytes: int, failed: list[dict[str, Any]]) -> FetchGrant | FetchQueued:
+        """Ask where to fetch an artifact from, of which `have_bytes` are already here, and say which sources failed."""
+        body = {"sha256": sha256, "have_bytes": have_bytes, "failed": failed[:_MAX_FAILED]}
+        response = await self._call("POST", "fetches", body)
         if response.status_code == 202:
             return _parse(FetchQueued, response)
         return _parse(FetchGrant, response)

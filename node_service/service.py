@@ -22,6 +22,7 @@ from node_service.problems import Problems
 from node_service.reporting import Reporter
 from node_service.settings import Settings
 from node_service.state_dir import StateDir
+from node_service.weights.collector import Collector
 from node_service.weights.fetch import Fetcher, FetchLimits
 from node_service.weights.installer import Installer
 from node_service.weights.sources import SourceResolver
@@ -64,7 +65,9 @@ class NodeService:
         self._tasks: list[asyncio.Task[None]] = []
         records: dict[str, ModelRecord] = {}
         departing: list[ModelRecord] = []
-        self._installer = self._make_installer()
+        self._collector = self._make_collector()
+        reserve_bytes = settings.disk_reserve_bytes
+        self._installer = Installer(store=self._store, collector=self._collector, reserve_bytes=reserve_bytes)
         self._provisioner = self._make_provisioner(records, departing)
         self.models = ModelManager(
             state=state,
@@ -137,7 +140,7 @@ class NodeService:
             "initializing": self.models.initializing,
             "ready_models": self.models.ready_models,
             "models": self.models.report(),
-            "fetches": self._installer.active_fetches,
+            "fetches": self._collector.active_fetches,
             "gpus": [gpu.readings() for gpu in self.probe.latest.gpus],
             "disk": disk_facts(self._settings.store_dir),
             "version": __version__,
@@ -179,20 +182,16 @@ class NodeService:
             "errors": self.problems.report(),
         }
 
-    def _make_installer(self) -> Installer:
+    def _make_collector(self) -> Collector:
         resolver = SourceResolver(
             api_url=self._settings.api_url,
             identities=self.identities,
             hub_endpoint=self._settings.hub_endpoint,
             hub_token_file=self._settings.hub_token_file,
         )
-        return Installer(
-            store=self._store,
-            control=self._control,
-            resolver=resolver,
-            fetcher=Fetcher(self._weights_http, FetchLimits()),
-            reserve_bytes=self._settings.disk_reserve_bytes,
-        )
+        limits = FetchLimits(stall_s=self._settings.source_stall_s)
+        fetcher = Fetcher(self._weights_http, limits)
+        return Collector(store=self._store, control=self._control, resolver=resolver, fetcher=fetcher)
 
     def _make_provisioner(self, records: dict[str, ModelRecord], departing: list[ModelRecord]) -> Provisioner:
         return Provisioner(

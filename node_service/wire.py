@@ -81,6 +81,7 @@ class PeerSource(WireModel):
     """Another node that holds the artifact."""
 
     kind: Literal["peer"]
+    node_id: str
     url: str
     ticket: str
 

@@ -1,18 +1,18 @@
-"""Tables and wire schemas of assignments, manifests, download tasks and fetch grants."""
+"""Tables and wire schemas of assignments, manifests and download tasks."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-from annotated_types import Ge, MaxLen
+from annotated_types import MaxLen
 from pydantic import model_validator
 from sqlmodel import Field
 
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
-from control_api.kit.wire import IdStr, ModelIdStr, Out, Sha256Str, Wire
+from control_api.kit.wire import IdStr, ModelIdStr, Out, Wire
 
 NodeIds = Annotated[list[IdStr], MaxLen(1000)]
 
@@ -91,24 +91,12 @@ class DownloadTask(ControlTable, table=True):
     bytes_done: int = Field(default=0, sa_type=sa.BigInteger)
     bytes_total: int = Field(default=0, sa_type=sa.BigInteger)
     speed_bps: int = Field(default=0, sa_type=sa.BigInteger)
+    source: str | None = Field(default=None, max_length=512, description="Where the bytes come from now.")
     created_at: datetime = Field(default_factory=utcnow)
     started_at: datetime | None = None
     completed_at: datetime | None = None
     error: str | None = Field(default=None, max_length=4096)
     job_id: str | None = Field(default=None, max_length=36)
-
-
-class FetchGrant(ControlTable, table=True):
-    """Leave for a node to fetch one artifact now; the one place that limits downloads across the fleet."""
-
-    __tablename__ = "fetch_grant"
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
-    sha256: str = Field(max_length=64)
-    granted: bool = Field(default=False, description="False while the node waits its turn.")
-    asked_at: datetime = Field(default_factory=utcnow)
-    expires_at: datetime = Field(index=True)
 
 
 class DistributeRequest(Wire):
@@ -164,6 +152,7 @@ class TaskOut(Out):
     bytes_total: int
     speed_bps: int
     eta_s: int | None
+    source: str | None
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -210,25 +199,3 @@ class Manifest(Out):
     admission: str
     models: list[ManifestModel]
     remove: list[str]
-
-
-class FetchRequest(Wire):
-    """``POST /v0/nodes/{id}/fetches``: where may this node get these bytes now?"""
-
-    sha256: Sha256Str
-    have_bytes: Annotated[int, Ge(0)] = 0
-
-
-class FetchOut(Out):
-    """Leave to fetch, with the sources to try in this order."""
-
-    fetch_id: str
-    lease_s: int
-    sources: list[dict[str, Any]]
-
-
-class FetchWait(Out):
-    """Not yet: ask again."""
-
-    retry_after_s: int
-    position: int

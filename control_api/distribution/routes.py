@@ -8,13 +8,11 @@ from control_api.access.models import Scope
 from control_api.access.principal import Operator, OperatorOrJob, Reader, ReaderOrJob, bearer, require
 from control_api.catalogue.routes import catalogue_of
 from control_api.distribution import repository
+from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
 from control_api.distribution.models import (
     AssignmentOut,
     DistributeOut,
     DistributeRequest,
-    FetchOut,
-    FetchRequest,
-    FetchWait,
     Manifest,
     PullRequest,
     TaskOut,
@@ -120,7 +118,7 @@ async def ask_fetch(
     request: Request, response: Response, body: FetchRequest, node: CurrentNode, session: WriteSession
 ) -> FetchOut | FetchWait:
     """Tell a node where it may fetch an artifact now, or, with 202, when to ask again."""
-    answer = await _distribution(request).ask_fetch(session, node.id, body.sha256)
+    answer = await _distribution(request).ask_fetch(session, node.id, body)
     if isinstance(answer, FetchWait):
         response.status_code = 202
         response.headers["retry-after"] = str(answer.retry_after_s)

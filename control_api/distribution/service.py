@@ -6,35 +6,39 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
-from control_api.distribution import fetches, manifests, repository, tasks
+from control_api.distribution import fetches, grants, manifests, repository, tasks
+from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
 from control_api.distribution.fetches import FetchDesk
 from control_api.distribution.models import (
     Assignment,
     DistributeOut,
     DistributeRequest,
     DownloadTask,
-    FetchOut,
-    FetchWait,
     Manifest,
     PullRequest,
     TaskStatus,
 )
 from control_api.distribution.orders import Orders, StartJob
+from control_api.distribution.peers import Peers
 from control_api.distribution.placing import Placer
 from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet_repository
 from control_api.fleet.models import Node
 from control_api.fleet.schemas import Heartbeat
+from control_api.kit.secretbox import SecretBox
 from control_api.settings import Settings
 
 
 class DistributionService:
     """Places models on nodes, tells nodes what to hold, and follows how far each has come."""
 
-    def __init__(self, settings: Settings, official_ids: Collection[str], start_job: StartJob | None = None) -> None:
+    def __init__(
+        self, settings: Settings, official_ids: Collection[str], box: SecretBox, start_job: StartJob | None = None
+    ) -> None:
         self._placer = Placer(settings, official_ids)
         self._orders = Orders(self._placer, start_job)
-        self._desk = FetchDesk(limit=settings.max_concurrent_downloads, hub_endpoint=settings.hub_endpoint)
+        limit, hub = settings.max_concurrent_downloads, settings.hub_endpoint
+        self._desk = FetchDesk(Peers(box), self._placer, limit=limit, hub_endpoint=hub)
 
     # What the catalogue tells.
 
@@ -69,11 +73,11 @@ class DistributionService:
         """Bring tasks, deletions and grants up to date with what a node reported."""
         tasks.apply_reports(session, await repository.open_tasks(session, node_id=node.id), list(beat.models))
         await manifests.note_applied(session, node, beat.applied_revision)
-        await fetches.release_finished(session, node, list(beat.models))
+        await fetches.release_finished(session, node, beat)
 
-    async def renew_fetches(self, session: AsyncSession, node_id: str, fetch_ids: list[str]) -> None:
+    async def renew_fetches(self, session: AsyncSession, node_id: str, beat: Heartbeat) -> None:
         """Renew the grants that a heartbeat names."""
-        await fetches.renew(session, node_id, fetch_ids)
+        await fetches.renew(session, node_id, beat)
 
     async def is_last_ready(self, session: AsyncSession, node_id: str) -> list[str]:
         """Return the models that only this online node can answer for."""
@@ -100,9 +104,9 @@ class DistributionService:
         rows = (await repository.assignments(session, [node.id]))[node.id]
         return [rows[model_id] for model_id in sorted(rows)]
 
-    async def ask_fetch(self, session: AsyncSession, node_id: str, sha256: str) -> FetchOut | FetchWait:
+    async def ask_fetch(self, session: AsyncSession, node_id: str, asked: FetchRequest) -> FetchOut | FetchWait:
         """Return leave for a node to fetch an artifact, or its place in the queue; see ``FetchDesk.ask``."""
-        return await self._desk.ask(session, await self._node(session, node_id), sha256)
+        return await self._desk.ask(session, await self._node(session, node_id), asked)
 
     async def _node(self, session: AsyncSession, node_id: str) -> Node:
         node = await fleet_repository.get_node(session, node_id)
@@ -135,6 +139,6 @@ class DistributionService:
             assignment.paused = True
             session.add(assignment)
         for node in nodes:
-            await fetches.release(session, node.id, await repository.digests_of(session, task.model_id))
+            await grants.release(session, node.id, await repository.digests_of(session, task.model_id))
             await repository.bump_manifest(session, node)
         return task

@@ -25,7 +25,7 @@ def apply_report(task: DownloadTask, report: ModelReport, now: datetime) -> bool
     if report.state in _MOVING or report.state is ModelState.QUEUED:
         task.bytes_done, task.bytes_total = report.bytes_done, report.bytes_total or task.bytes_total
         # A node that tries again says why; the task goes on.
-        task.speed_bps, task.error = report.speed_bps, report.error
+        task.speed_bps, task.error, task.source = report.speed_bps, report.error, report.source
     if report.state in _MOVING:
         task.status, task.started_at = TaskStatus.IN_PROGRESS, task.started_at or now
     elif report.state in _DONE:
@@ -38,7 +38,7 @@ def apply_report(task: DownloadTask, report: ModelReport, now: datetime) -> bool
 
 def close(task: DownloadTask, status: TaskStatus, now: datetime, *, error: str | None = None) -> None:
     """End a task."""
-    task.status, task.completed_at, task.error, task.speed_bps = status, now, error, 0
+    task.status, task.completed_at, task.error, task.speed_bps, task.source = status, now, error, 0, None
 
 
 def task_out(task: DownloadTask) -> TaskOut:

@@ -97,7 +97,7 @@ class HeartbeatService:
         routing |= self._derive(session, node, beat)
         session.add(node)
         if beat.fetches:
-            await self._hooks.renew_fetches(session, node.id, list(beat.fetches))
+            await self._hooks.renew_fetches(session, node.id, beat)
         if told or routing or node.applied_revision != applied_before:
             await self._hooks.heartbeat_applied(session, node, beat)
         if node.state is NodeState.ONLINE and before is not NodeState.ONLINE:
@@ -133,8 +133,8 @@ def _changes(node: Node, models: list[NodeModel], beat: Heartbeat) -> bool:
         return True
     if (beat.ready_models.loaded, beat.ready_models.total) != (node.ready_loaded, node.ready_total):
         return True
-    known = {m.model_id: (m.state, m.generation, m.slots, m.error) for m in models}
-    return known != {m.id: (m.state, m.generation, m.slots, m.error) for m in beat.models}
+    known = {m.model_id: (m.state, m.generation, m.slots, m.error, m.held) for m in models}
+    return known != {m.id: (m.state, m.generation, m.slots, m.error, m.held) for m in beat.models}
 
 
 def _rotate(node: Node, token: str, at: datetime) -> str | None:

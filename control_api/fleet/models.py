@@ -169,6 +169,8 @@ class NodeModel(ControlTable, table=True):
     error: str | None = Field(default=None, max_length=4096)
     size: int | None = Field(default=None, sa_type=sa.BigInteger)
     sha256: str | None = Field(default=None, max_length=64)
+    held: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Digests of its files that are there, complete.")
+    source: str | None = Field(default=None, max_length=512)
     installed_at: datetime | None = None
     slots: int = 0
     in_flight: int = 0

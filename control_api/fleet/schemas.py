@@ -212,6 +212,8 @@ class ModelReport(Out):
     error: Text | None = None
     sha256: Sha256Str | None = None
     size: Count | None = None
+    held: Annotated[list[Sha256Str], MaxLen(1000)] = Field(default=[], description="Digests of its files that are there.")
+    source: Annotated[str, StringConstraints(max_length=512)] | None = None
     installed_at: AwareDatetime | None = None
     slots: Annotated[int, Ge(0), Le(100_000)] = 0
     in_flight: Annotated[int, Ge(0), Le(1_000_000)] = 0
@@ -266,6 +268,7 @@ class NodeModelOut(Out):
     bytes_total: int
     speed_bps: int
     error: str | None
+    source: str | None
     size: int | None
     installed_at: datetime | None
     slots: int

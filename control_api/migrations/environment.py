@@ -6,6 +6,7 @@ from alembic import context
 import control_api.access.models
 import control_api.automation.models
 import control_api.catalogue.models
+import control_api.distribution.fetch_models
 import control_api.distribution.models
 import control_api.fleet.models
 import control_api.kit.bus

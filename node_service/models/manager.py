@@ -105,7 +105,7 @@ class ModelManager:
 
     def report(self) -> list[dict[str, Any]]:
         """Return the models' entries of a heartbeat."""
-        entries = [record.report() for record in self.records]
+        entries = [record.report() | {"held": self._held(record)} for record in self.records]
         shown = set(self._records)
         for record in self._departing:
             if record.spec.id not in shown and record.stage is ModelState.REMOVING:
@@ -180,6 +180,9 @@ class ModelManager:
         installed = await asyncio.to_thread(self._store.installed)
         leaving = {a.sha256 for record in self._departing for a in record.spec.artifacts}
         self._orphans = [a for a in installed if a.sha256 not in self._kept() | leaving]
+
+    def _held(self, record: ModelRecord) -> list[str]:
+        return [artifact.sha256 for artifact in record.spec.artifacts if self._store.holds(artifact)]
 
     def _kept(self) -> set[str]:
         return {a.sha256 for record in self.records for a in record.spec.artifacts}

@@ -14,7 +14,8 @@ from node_service.engine.supervisor import EngineSupervisor
 from node_service.errors import ArtifactBusy, NoSourceLeft, WeightsError
 from node_service.models.record import ModelRecord
 from node_service.states import ModelState
-from node_service.weights.installer import Installer, Journey
+from node_service.weights.installer import Installer
+from node_service.weights.journey import Journey
 from node_service.weights.store import Store
 
 __all__ = ["Provisioner"]

@@ -33,6 +33,7 @@ class PartFile:
         self._catching_up: asyncio.Task[None] | None = None
         self._file: BinaryIO | None = None
         self.size = 0
+        self.beginnings = 0  # how often it was begun anew
 
     async def open(self) -> None:
         """Open the file and begin to hash the bytes that are already there."""
@@ -127,6 +128,7 @@ class PartFile:
         self._opened.truncate(0)
         self._hash, self._hashed, self._caught_up = sha256(), 0, True
         self.size = 0
+        self.beginnings += 1
 
 
 def file_digest(path: Path) -> str:

@@ -15,6 +15,7 @@ class Progress:
     bytes_total: int = 0
     bytes_done: int = 0
     speed_bps: float | None = None
+    source: str | None = None  # where the bytes come from now
     _marked_at: float = field(default=0.0, repr=False)
     _marked_bytes: int = field(default=0, repr=False)
 

@@ -1,5 +1,6 @@
 """Nodes for tests, played at the wire: they register with a ticket, send heartbeats, read manifests and ask for fetches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,9 +57,15 @@ class WireNode:
         assert response.status_code == 200, response.text
         return response.json()
 
-    async def ask(self, sha256: str) -> httpx2.Response:
+    async def ask(self, sha256: str, **fields: Any) -> httpx2.Response:
         """Ask where to fetch an artifact."""
-        return await self.http.post(f"/v0/nodes/{self.id}/fetches", json={"sha256": sha256}, headers=self.headers)
+        body = {"sha256": sha256, **fields}
+        return await self.http.post(f"/v0/nodes/{self.id}/fetches", json=body, headers=self.headers)
+
+
+def key_of(name: str) -> str:
+    """Return the inference key that a node registers with."""
+    return name.ljust(43, "k")
 
 
 def report(model_id: str, generation: int, state: str, **fields: Any) -> dict[str, Any]:
@@ -66,9 +73,11 @@ def report(model_id: str, generation: int, state: str, **fields: Any) -> dict[st
     return {"id": model_id, "generation": generation, "state": state, **fields}
 
 
-async def new_node(api: Api, name: str, *, memory_bytes: int = 8 * GIB, disk_free_bytes: int = 50 * GIB) -> WireNode:
+async def new_node(
+    api: Api, name: str, *, memory_bytes: int = 8 * GIB, disk_free_bytes: int = 50 * GIB, tags: Sequence[str] = ()
+) -> WireNode:
     """Add a host, and let a node on it register."""
-    host = await api.http.post("/v0/hosts", json={"name": name, "address": "127.0.0.1"})
+    host = await api.http.post("/v0/hosts", json={"name": name, "address": "127.0.0.1", "tags": [*tags]})
     assert host.status_code == 201, host.text
     host_id = host.json()["id"]
     ticket = (await api.http.post(f"/v0/hosts/{host_id}/enrolment")).json()["ticket"]
@@ -77,7 +86,7 @@ async def new_node(api: Api, name: str, *, memory_bytes: int = 8 * GIB, disk_fre
         "base_url": "http://127.0.0.1:8090",
         "version": "0.1.0",
         "instance_id": "instance-1",
-        "inference_key": "k" * 43,
+        "inference_key": key_of(name),
         "hardware": {"memory_total": memory_bytes, "disk_total": 100 * GIB, "disk_free": disk_free_bytes},
     }
     answer = await api.http.post("/v0/nodes/register", json=facts, headers={"authorization": f"Bearer {ticket}"})

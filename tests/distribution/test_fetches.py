@@ -3,7 +3,7 @@
 import pytest
 from sqlmodel import update
 
-from control_api.distribution.models import FetchGrant
+from control_api.distribution.fetch_models import FetchGrant
 from control_api.kit.clock import db_now
 from tests.distribution.fleet import WireNode, new_model, new_node, order, report
 from tests.hub import Hub, commit_of
@@ -43,7 +43,8 @@ async def test_a_grant_names_the_hub_the_repository_the_commit_and_the_file(api:
     grant = first.json()
     assert grant["lease_s"] == 60
     source = {"kind": "hub", "endpoint": hub.url, "repo": "lab/a", "revision": commit_of("lab/a"), "path": "a.gguf"}
-    assert grant["sources"] == [source]
+    through = {"kind": "pass_through", "url": f"/v0/hub/lab/a/resolve/{commit_of('lab/a')}/a.gguf"}
+    assert grant["sources"] == [source, through]
     assert (await node.ask(sha256)).json() == grant
 
 
@@ -54,8 +55,8 @@ async def test_the_limit_holds_across_the_fleet_and_the_queue_moves_in_order(api
 
     assert await granted(one, sha256)
     waiting = await two.ask(sha256)
-    assert (waiting.status_code, waiting.headers["retry-after"]) == (202, "5")
-    assert waiting.json() == {"retry_after_s": 5, "position": 1}
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (202, "1")
+    assert waiting.json() == {"retry_after_s": 1, "position": 1, "reason": "1 downloads are under way."}
     assert (await three.ask(sha256)).json()["position"] == 2
 
     await one.beat(report("a:1b", 1, "installed"))

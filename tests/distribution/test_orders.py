@@ -9,6 +9,7 @@ from control_api.catalogue.models import Model
 from control_api.distribution.models import DistributeRequest
 from control_api.distribution.service import DistributionService
 from control_api.kit.bus import BusEvent
+from control_api.kit.secretbox import SecretBox
 from tests.distribution.fleet import new_model, new_node, order, report, task
 from tests.running import Api, until
 
@@ -216,7 +217,7 @@ async def test_a_job_is_started_for_the_hosts_that_got_a_new_task_and_for_no_oth
         started.append((model_id, host_ids, requested_by))
         return "job-1"
 
-    service = DistributionService(api.settings, [], start_job)
+    service = DistributionService(api.settings, [], SecretBox(SecretBox.new_key(), name="routing"), start_job)
     async with api.database.control.write() as session:
         model = await session.get_one(Model, "a:1b")
         caller = Principal("user", "1", "alice", frozenset())

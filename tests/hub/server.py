@@ -29,6 +29,8 @@ class Faults:
         truncate_at: close the connection at this byte of the file, if the answer began before.
         corrupt_at: send this byte of the file wrong.
         stall_at: send nothing more from this byte on, and keep the connection open.
+        for_good: truncate and stall also answers that begin at that byte, so that nobody ever gets past it.
+        wrong_length: say that a file is so many bytes longer than it is.
         redirect: send readers to the CDN, on another host name.
         redirect_to: send readers to this address instead.
         status: answer every request for a file with this status.
@@ -39,6 +41,8 @@ class Faults:
     truncate_at: int | None = None
     corrupt_at: int | None = None
     stall_at: int | None = None
+    for_good: bool = False
+    wrong_length: int = 0
     redirect: bool = False
     redirect_to: str | None = None
     status: int | None = None
@@ -233,7 +237,8 @@ class _Handler(BaseHTTPRequestHandler):
             start, status = int(found[1]), 206
             end = min(end, int(found[2]) + 1) if found[2] else end
             headers = headers | {"Content-Range": f"bytes {start}-{end - 1}/{file.size}"}
-        headers |= {"Content-Length": str(end - start), "Content-Type": "application/octet-stream"}
+        said = end - start + self.hub.faults.wrong_length
+        headers |= {"Content-Length": str(said), "Content-Type": "application/octet-stream"}
         self._head(status, headers)
         if self.command == "GET":
             self._send_bytes(file, start, end)
@@ -281,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _cut(faults: Faults, start: int, position: int, length: int) -> int:
     """Return how much of a block is sent before the answer is broken off."""
     for limit in (faults.truncate_at, faults.stall_at):
-        if limit is not None and start < limit <= position + length:
+        if limit is not None and start < limit + faults.for_good and limit <= position + length:
             return max(0, min(length - 1, limit - position))
     return length
 

@@ -78,7 +78,7 @@ def test_fetches_from_a_peer(
     peer, wanted = seeded
     digest = wanted["artifacts"][0]["sha256"]
     url = f"{peer.url}/v0/artifacts/{digest}"
-    control.sources[digest] = [{"kind": "peer", "url": url, "ticket": ticket(peer.key, digest)}]
+    control.sources[digest] = [{"kind": "peer", "node_id": "node-a", "url": url, "ticket": ticket(peer.key, digest)}]
     control.tickets.add("ticket-1")
 
     asker = make_node()
@@ -90,7 +90,7 @@ def test_fetches_from_a_peer(
 def test_goes_on_with_the_next_source(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     digest = wanted["artifacts"][0]["sha256"]
-    dead = {"kind": "peer", "url": "http://127.0.0.1:9/v0/artifacts/x", "ticket": "t"}
+    dead = {"kind": "peer", "node_id": "node-x", "url": "http://127.0.0.1:9/v0/artifacts/x", "ticket": "t"}
     control.sources[digest].insert(0, dead)
 
     control.assign(wanted)
