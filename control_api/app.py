@@ -24,6 +24,7 @@ from control_api.catalogue.hub import Hub
 from control_api.catalogue.popularity import PopularityCache
 from control_api.catalogue.service import CatalogueHooks, CatalogueService
 from control_api.catalogue.supported import SupportedModels
+from control_api.distribution import hub_routes
 from control_api.distribution import routes as distribution_routes
 from control_api.distribution.service import DistributionService
 from control_api.fleet import node_routes
@@ -56,6 +57,7 @@ _ROUTERS = (
     node_routes.router,
     catalogue_routes.router,
     distribution_routes.router,
+    hub_routes.router,
     automation_routes.router,
     provider_routes.router,
     telemetry_routes.router,
@@ -77,6 +79,7 @@ class Services:
     nodes: NodeService
     heartbeats: HeartbeatService
     catalogue: CatalogueService
+    hub: Hub
     popularity: PopularityCache
     distribution: DistributionService
     automation: JobService
@@ -115,6 +118,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         nodes=NodeService(settings, keys.routing, hooks),
         heartbeats=HeartbeatService(settings, database.control, hooks),
         catalogue=CatalogueService(supported, hub, popularity, catalogue_hooks),
+        hub=hub,
         popularity=popularity,
         distribution=distribution,
         automation=jobs,

@@ -24,4 +24,13 @@ async def current_node(request: Request, session: ReadSession, node_id: str) -> 
     return node
 
 
+async def any_node(request: Request, session: ReadSession) -> Node:
+    """Return the node whose token was sent, for paths that name none."""
+    node = await repository.node_by_token(session, token_hash(bearer(request)))
+    if not node:
+        raise Unauthenticated("The node token is not valid.", code="bad_node_token", hint="This path is for nodes.")
+    return node
+
+
 CurrentNode = Annotated[Node, Depends(current_node, scope="function")]
+AnyNode = Annotated[Node, Depends(any_node, scope="function")]

@@ -112,6 +112,12 @@ async def node_by_name(session: AsyncSession, name: str) -> Node | None:
     return (await session.exec(select(Node).where(Node.name == name))).first()
 
 
+async def node_by_token(session: AsyncSession, hashed: str) -> Node | None:
+    """Return the node whose present or next token has this hash."""
+    matching = or_(col(Node.token_hash) == hashed, col(Node.next_token_hash) == hashed)
+    return (await session.exec(select(Node).where(matching))).first()
+
+
 async def list_nodes(session: AsyncSession, node_ids: Collection[str] | None = None) -> list[Node]:
     """Return all nodes, or those with these ids, by name."""
     statement = select(Node).order_by(col(Node.name))

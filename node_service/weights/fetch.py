@@ -1,9 +1,10 @@
 """Reads an artifact's bytes by Range requests, from where the last attempt stopped."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import httpx2
@@ -17,6 +18,7 @@ __all__ = ["FetchLimits", "Fetcher"]
 
 _BLOCK_BYTES = 2**20
 _BLOCK_S = 1.0  # a slow source's bytes are on disk after this long
+_ANSWER_LIMIT = 500  # characters
 _BUSY = (408, 416, 429)
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -101,9 +103,9 @@ class Fetcher:
         elif status == 200:
             await part.restart()
         elif status in _BUSY or status >= 500:
-            raise SourceInterrupted(f"{location.label}: answered {status}")
+            raise SourceInterrupted(f"{location.label}: answered {await _answer(response)}")
         else:
-            raise SourceRefused(f"{location.label}: answered {status}")
+            raise SourceRefused(f"{location.label}: answered {await _answer(response)}")
 
     async def _drain(
         self,
@@ -129,6 +131,15 @@ class Fetcher:
             await writer.finish()
         if part.size < size:
             raise SourceInterrupted(f"{location.label}: ended at {part.size} of {size} bytes")
+
+
+async def _answer(response: httpx2.Response) -> str:
+    """Return an error's status and, from our own services, its words; only the first piece of the body is read."""
+    async for piece in response.aiter_raw():
+        with suppress(ValueError, KeyError, TypeError):
+            return f"{response.status_code}: {str(json.loads(piece)['error']['message'])[:_ANSWER_LIMIT]}"
+        break
+    return str(response.status_code)
 
 
 class _Pace:

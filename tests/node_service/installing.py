@@ -62,6 +62,7 @@ class Place:
     api_url: str
     hub_url: str
     node_id: str
+    token: str = "token-1"
     stall_s: float = 0.3
 
     @classmethod
@@ -89,7 +90,7 @@ class Place:
         state.create()
         store.create()
         identities = IdentityStore(state)
-        identities.update(node_id=self.node_id, token="token-1")
+        identities.update(node_id=self.node_id, token=self.token)
         tls = tls_context(None)
         control = ControlClient(self.api_url, identities, tls)
         resolver = SourceResolver(api_url=self.api_url, identities=identities, hub_endpoint=self.hub_url, hub_token_file=None)
