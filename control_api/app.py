@@ -10,6 +10,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api import __version__, firststart, live, reference, system
 from control_api.access import routes as access_routes
+from control_api.access import settings_routes
+from control_api.access.preferences import PreferenceService
 from control_api.access.service import AccessService
 from control_api.automation import check_routes
 from control_api.automation import repository as job_repository
@@ -53,6 +55,7 @@ _ROUTERS = (
     system.router,
     reference.router,
     access_routes.router,
+    settings_routes.router,
     fleet_routes.router,
     node_routes.router,
     catalogue_routes.router,
@@ -75,6 +78,7 @@ class Services:
     bus: Bus
     store_id: str
     access: AccessService
+    preferences: PreferenceService
     fleet: FleetService
     nodes: NodeService
     heartbeats: HeartbeatService
@@ -94,12 +98,13 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
     """Build the services from the lowest domain up; lower ones tell higher ones through hooks."""
     playbooks = PlaybookCatalogue(settings.project_dir)
     supported = SupportedModels.load(settings.project_dir / "supported_models.json")
-    distribution = DistributionService(settings, supported.official_ids, keys.routing)
+    distribution = DistributionService(settings, supported, keys.routing)
     hooks = FleetHooks(
         validate_variables=playbooks.variables.check,
         node_registered=distribution.node_registered,
         heartbeat_applied=distribution.heartbeat_applied,
         node_came_online=distribution.node_came_online,
+        node_tagged=distribution.node_came_online,
         node_removed=distribution.node_removed,
         renew_fetches=distribution.renew_fetches,
         is_last_ready=distribution.is_last_ready,
@@ -107,13 +112,18 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
     fleet = FleetService(settings, keys.credentials, hooks)
     jobs = JobService(settings, fleet, playbooks)
     popularity = PopularityCache(hub, [entry.repo for entry in supported.all])
-    catalogue_hooks = CatalogueHooks(distribution.model_registered, distribution.model_deleting)
+    catalogue_hooks = CatalogueHooks(
+        model_registered=distribution.model_registered,
+        model_changed=distribution.model_registered,
+        model_deleting=distribution.model_deleting,
+    )
     return Services(
         settings=settings,
         database=database,
         bus=Bus(database.control),
         store_id=identity.store_id,
         access=AccessService(identity.signer, job_is_running=job_repository.job_is_running),
+        preferences=PreferenceService(settings, distribution.preferences_changed),
         fleet=fleet,
         nodes=NodeService(settings, keys.routing, hooks),
         heartbeats=HeartbeatService(settings, database.control, hooks),

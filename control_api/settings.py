@@ -69,7 +69,10 @@ class Settings(BaseSettings):
         default="registered", description="Which models go to which nodes by themselves."
     )
     max_concurrent_downloads: int = Field(default=10, description="Downloads at once across the fleet.")
-    disk_reserve_bytes: int = Field(default=GIB, description="Disk of nodes that placement leaves free.")
+    memory_reserve_bytes: int = Field(
+        default=GIB // 2, ge=0, description="Memory that placement leaves free: per GPU, or of RAM."
+    )
+    disk_reserve_bytes: int = Field(default=GIB, ge=0, description="Disk of nodes that placement leaves free.")
     node_networks: list[str] = Field(
         default_factory=list, description="Networks that nodes may live in beside their host's address."
     )

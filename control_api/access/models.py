@@ -97,6 +97,18 @@ class Setting(ControlTable, table=True):
     value: Any = Field(sa_type=sa.JSON)
 
 
+class SettingChange(ControlTable, table=True):
+    """Who changed a setting at run time, and to what; null: back to its default."""
+
+    __tablename__ = "setting_change"
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    name: str = Field(max_length=64)
+    value: Any = Field(default=None, sa_type=sa.JSON)
+    changed_by: str = Field(max_length=256)
+    changed_at: datetime = Field(default_factory=utcnow)
+
+
 class LoginRequest(Wire):
     """``POST /v0/auth/login``."""
 

@@ -7,7 +7,7 @@ from sqlalchemy import func
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.models import ApiKey, RevokedToken, Setting, SigningKey, User, UserSession
+from control_api.access.models import ApiKey, RevokedToken, Setting, SettingChange, SigningKey, User, UserSession
 from control_api.kit.clock import utcnow
 from control_api.kit.paging import page
 
@@ -90,3 +90,15 @@ async def put_setting(session: AsyncSession, name: str, value: Any) -> None:
 async def delete_setting(session: AsyncSession, name: str) -> None:
     """Forget a setting."""
     await session.exec(delete(Setting).where(col(Setting.name) == name))
+
+
+async def last_setting_changes(session: AsyncSession) -> dict[str, SettingChange]:
+    """Return the last change of each setting, by name."""
+    newest = select(func.max(SettingChange.id)).group_by(col(SettingChange.name))
+    rows = (await session.exec(select(SettingChange).where(col(SettingChange.id).in_(newest)))).all()
+    return {row.name: row for row in rows}
+
+
+async def page_setting_changes(session: AsyncSession, cursor: str | None, limit: int) -> tuple[list[SettingChange], str | None]:
+    """Return a page of changes, newest first."""
+    return await page(session, select(SettingChange), SettingChange.id, cursor=cursor, limit=limit, descending=True)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import StringConstraints, model_validator
 from sqlmodel import Field
 
@@ -12,13 +12,16 @@ from control_api.fleet.models import ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable
-from control_api.kit.wire import ModelIdStr, Out, Wire
+from control_api.kit.wire import ModelIdStr, Out, TagStr, Wire
 
 Capability = Literal["chat", "completions", "embeddings"]
 Status = Literal["available", "downloading", "downloaded"]
 LifecycleStatus = Literal["available", "pending", "registered", "ready"]
 SourceStr = Annotated[str, StringConstraints(min_length=3, max_length=2048, pattern=r"^[^\x00-\x20\x7f]+$")]
 RevisionStr = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._/-]+$")]
+
+
+NodeTags = Annotated[list[TagStr], MaxLen(32)]
 
 
 class Model(ControlTable, table=True):
@@ -41,6 +44,7 @@ class Model(ControlTable, table=True):
     format: str = Field(default="gguf", max_length=16)
     engine: str = Field(default="xllamacpp", max_length=32)
     params: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    needs: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Tags that a node must have to hold it.")
     created_at: datetime = Field(default_factory=utcnow)
 
 
@@ -114,6 +118,7 @@ class RegisterModelRequest(Wire):
     capabilities: Annotated[list[Capability], MinLen(1)] | None = None
     context: Annotated[int, Ge(256), Le(1 << 24)] | None = None
     slots: Annotated[int, Ge(1), Le(256)] | None = None
+    needs: NodeTags = []
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -122,6 +127,12 @@ class RegisterModelRequest(Wire):
         if self.model is not None and (self.id or self.revision or self.capabilities):
             raise ValueError("id, revision and capabilities go with source; a catalogue entry has its own")
         return self
+
+
+class ModelPatch(Wire):
+    """``PATCH /v0/models/{id}``: the tags that a node must have to hold the model."""
+
+    needs: NodeTags
 
 
 class ArtifactOut(Out):
@@ -151,6 +162,7 @@ class ModelOut(Out):
     format: str
     engine: str
     params: dict[str, Any]
+    needs: list[str]
     created_at: datetime
     artifacts: list[ArtifactOut]
     status: Status

@@ -29,6 +29,7 @@ class Wanted:
     capabilities: list[str] | None
     context: int | None = None
     slots: int | None = None
+    needs: tuple[str, ...] = ()
 
 
 def read_request(request: RegisterModelRequest, supported: SupportedModels, *, hub_host: str) -> Wanted:
@@ -39,7 +40,7 @@ def read_request(request: RegisterModelRequest, supported: SupportedModels, *, h
     source = replace(found, revision=request.revision or found.revision)
     model_id = request.id or (derived_id(source.repo, source.path) if source.path else None)
     capabilities: list[str] | None = [*request.capabilities] if request.capabilities else None
-    return Wanted(source, _usable_id(model_id), None, capabilities, request.context, request.slots)
+    return Wanted(source, _usable_id(model_id), None, capabilities, request.context, request.slots, tuple(request.needs))
 
 
 def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -> Wanted:
@@ -55,7 +56,7 @@ def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -
     if not entry or not source:
         known = ", ".join(e.id for e in supported.all)
         raise NotFound(f"The catalogue has no model {model_id!r}.", code="unknown_model", hint=f"It has: {known}.")
-    return Wanted(source, model_id, entry, list(entry.capabilities), request.context, request.slots)
+    return Wanted(source, model_id, entry, list(entry.capabilities), request.context, request.slots, tuple(request.needs))
 
 
 def _usable_id(model_id: str | None) -> str | None:
@@ -130,6 +131,7 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
         capabilities=capabilities,
         quantization=quantization_of(parts[0].path)[:32] or entry.quantization,
         params={"context": context, "slots": slots, "embedding": "embeddings" in capabilities},
+        needs=sorted(set(wanted.needs)),
     )
 
 

@@ -20,6 +20,7 @@ from control_api.catalogue.models import (
     MemoryNeed,
     Model,
     ModelOut,
+    ModelPatch,
     RegisterModelRequest,
 )
 from control_api.catalogue.popularity import PopularityCache
@@ -40,6 +41,7 @@ class CatalogueHooks:
     """Callables of higher domains, each in the transaction of the change. ``model_deleting``: its rows still exist."""
 
     model_registered: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
+    model_changed: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
     model_deleting: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
 
 
@@ -150,6 +152,16 @@ class CatalogueService:
         await self._hooks.model_registered(session, model)
         await revision.bump(session, revision.ROUTES)
         publish(session, "models", "model.registered", {"id": model.id})
+        return model
+
+    async def change(self, session: AsyncSession, model_id: str, wanted: ModelPatch) -> Model:
+        """Change which nodes may hold a model; where it is, it stays. Raises ``NotFound``."""
+        model = await self.model(session, model_id)
+        model.needs = sorted(set(wanted.needs))
+        session.add(model)
+        await session.flush()
+        await self._hooks.model_changed(session, model)
+        publish(session, "models", "model.changed", {"id": model.id})
         return model
 
     async def delete(self, session: AsyncSession, model_id: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import drift, fleet, jobs, keys, models, ops, plan, providers, serve
+from control_api.cli import drift, fleet, jobs, keys, models, ops, placement, plan, providers, serve, settings
 
 app = typer.Typer(
     name="muster",
@@ -41,10 +41,12 @@ app.add_typer(fleet.hosts, name="hosts")
 app.add_typer(fleet.nodes, name="nodes")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(drift.app, name="drift")
+models.models.command("plan")(placement.plan)
 app.add_typer(models.models, name="models")
 app.add_typer(models.tasks, name="tasks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
+app.add_typer(settings.app, name="settings")
 app.add_typer(ops.wheelhouse, name="wheelhouse")
 
 

@@ -83,18 +83,31 @@ def register(
     as_id: Annotated[str | None, typer.Option("--id", help="The id that a model from the hub shall have.")] = None,
     context: Annotated[int | None, typer.Option(min=256, help="Tokens of context for each request; default: 8192.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=256, help="Requests answered at once; default: 4.")] = None,
+    needs: Annotated[list[str] | None, typer.Option(help="Only on nodes with this tag; repeatable.")] = None,
     url: Url = "",
     key: Key = "",
     as_json: Json = False,
 ) -> None:
     """Register a model: metadata only, the nodes fetch the bytes."""
     named = {"source": model, "id": as_id} if "/" in model else {"model": model}
-    wanted = RegisterModelRequest(**named, context=context, slots=slots)
+    wanted = RegisterModelRequest(**named, context=context, slots=slots, needs=needs or [])
     found = call(url, key, lambda client: client.models.register(wanted))
     if as_json:
         return print_json(found)
-    needs = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
-    print(f"Registered {found.id} ({needs}). Follow it: muster tasks list")
+    figures = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
+    print(f"Registered {found.id} ({figures}). Follow it: muster tasks list")
+
+
+@models.command("needs")
+def change_needs(
+    model: ModelId,
+    tags: Annotated[list[str] | None, typer.Argument(help="Tags that a node must have to hold it; none: any node.")] = None,
+    url: Url = "",
+    key: Key = "",
+) -> None:
+    """Set the tags that a node must have to hold a model. Where it is, it stays."""
+    call(url, key, lambda client: client.models.change_needs(model, tags or []))
+    print(f"{model} goes to nodes tagged {', '.join(tags)}." if tags else f"{model} goes to any node.")
 
 
 @models.command("delete")

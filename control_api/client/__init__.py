@@ -20,6 +20,7 @@ from control_api.client.jobs import Jobs
 from control_api.client.live import LiveEvent
 from control_api.client.models import Models, Tasks
 from control_api.client.providers import Providers
+from control_api.client.settings import Settings
 
 __all__ = ["ApiError", "ApiUnreachable", "Client", "LiveEvent", "NotSignedIn", "TokenProvider"]
 
@@ -55,6 +56,7 @@ class Client:
         self.auth = Auth(self._http)
         self.keys = Keys(self._http)
         self.providers = Providers(self._http)
+        self.settings = Settings(self._http)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,6 +9,8 @@ from control_api.client.schemas import (
     DistributeRequest,
     HubOut,
     ModelOut,
+    PlacementOut,
+    PlacementRequest,
     PullRequest,
     RegisterModelRequest,
     TaskOut,
@@ -40,6 +42,14 @@ class Models:
     async def delete(self, model_id: str) -> None:
         """Forget a model; nodes delete its files."""
         await self._http.send("DELETE", f"/v0/models/{quote(model_id, safe=':')}")
+
+    async def plan_placement(self, wanted: PlacementRequest) -> PlacementOut:
+        """Return where models would go on nodes that do not exist yet."""
+        return await self._http.post(PlacementOut, "/v0/plan/placement", wanted)
+
+    async def change_needs(self, model_id: str, tags: Sequence[str]) -> None:
+        """Set the tags that a node must have to hold a model."""
+        await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json={"needs": list(tags)})
 
     async def distribute(self, request: DistributeRequest) -> DistributeOut:
         """Order a model onto nodes."""

@@ -9,6 +9,7 @@ from control_api.access.models import (
     SessionOut,
     UserOut,
 )
+from control_api.access.preferences import PreferenceOut, PreferencesPatch, SettingChangeOut
 from control_api.automation.models import HostStatus, JobStatus
 from control_api.automation.schemas import (
     ChangeOut,
@@ -22,9 +23,12 @@ from control_api.automation.schemas import (
 )
 from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut, RegisterModelRequest
 from control_api.distribution.models import DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
+from control_api.distribution.schemas import PlacementOut, PlacementRequest, PlannedNode, PlannedRoom
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
 from control_api.fleet.schemas import (
     CredentialOut,
+    Gpu,
+    Hardware,
     HostCreate,
     HostKeyOut,
     HostOut,
@@ -45,6 +49,8 @@ __all__ = [
     "CredentialOut",
     "DistributeOut",
     "DistributeRequest",
+    "Gpu",
+    "Hardware",
     "HostCreate",
     "HostDriftOut",
     "HostKeyOut",
@@ -69,7 +75,13 @@ __all__ = [
     "NodeOut",
     "NodeState",
     "Page",
+    "PlacementOut",
+    "PlacementRequest",
     "PlanOut",
+    "PlannedNode",
+    "PlannedRoom",
+    "PreferenceOut",
+    "PreferencesPatch",
     "ProviderName",
     "ProviderOut",
     "ProviderPut",
@@ -77,6 +89,7 @@ __all__ = [
     "RegisterModelRequest",
     "Scope",
     "SessionOut",
+    "SettingChangeOut",
     "TaskOut",
     "TaskStatus",
     "UserOut",

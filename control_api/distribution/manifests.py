@@ -8,7 +8,7 @@ from control_api.distribution.models import Manifest, ManifestArtifact, Manifest
 from control_api.fleet.models import Admission, Node
 
 
-async def manifest_of(session: AsyncSession, node: Node, *, store_id: str) -> Manifest:
+async def manifest_of(session: AsyncSession, node: Node, *, store_id: str, memory_reserve_bytes: int) -> Manifest:
     """Return the manifest of a node; one that is not admitted yet holds nothing."""
     rows = [] if node.admission is Admission.PENDING else await repository.manifest_rows(session, node.id)
     models: dict[str, ManifestModel] = {}
@@ -21,7 +21,7 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str) -> Ma
                 residency=assignment.residency,
                 engine=model.engine,
                 required_memory_bytes=model.required_memory_bytes,
-                params=model.params,
+                params=model.params | {"gpu_uuids": assignment.gpu_uuids},
                 artifacts=[],
             ),
         )
@@ -30,6 +30,7 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str) -> Ma
         store_id=store_id,
         revision=node.manifest_revision,
         admission=node.admission,
+        memory_reserve_bytes=memory_reserve_bytes,
         models=list(models.values()),
         remove=await repository.removals(session, node.id),
     )

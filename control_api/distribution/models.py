@@ -47,6 +47,8 @@ class Assignment(ControlTable, table=True):
     model_id: str = Field(foreign_key="model.id", ondelete="CASCADE", index=True, max_length=128)
     generation: int = 0
     residency: str = Field(default="resident", max_length=16)
+    residency_reason: str | None = Field(default=None, max_length=512, description="Why it is loaded on demand only.")
+    gpu_uuids: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Where it lives; none: on all GPUs.")
     paused: bool = False
     unschedulable: str | None = Field(default=None, max_length=512, description="Why it does not fit, in words and numbers.")
     created_at: datetime = Field(default_factory=utcnow)
@@ -161,11 +163,15 @@ class TaskOut(Out):
 
 
 class AssignmentOut(Out):
-    """A model that shall be on a node; ``unschedulable`` says in words and figures why it is not sent there."""
+    """A model that shall be on a node. ``unschedulable`` says in words and figures why it is not sent there,
+    ``residency_reason`` why it is loaded only when it is asked for.
+    """
 
     model_id: str
     generation: int
     residency: str
+    residency_reason: str | None
+    gpu_uuids: list[str]
     paused: bool
     unschedulable: str | None
     created_at: datetime
@@ -197,5 +203,6 @@ class Manifest(Out):
     store_id: str
     revision: int
     admission: str
+    memory_reserve_bytes: int
     models: list[ManifestModel]
     remove: list[str]

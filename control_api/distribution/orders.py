@@ -9,7 +9,9 @@ from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
 from control_api.distribution import repository
 from control_api.distribution.models import Assignment, DistributeOut, DistributeRequest, DownloadTask, Skipped
-from control_api.distribution.placing import Placer, Situation
+from control_api.distribution.placement import decide
+from control_api.distribution.placing import Placer
+from control_api.distribution.situation import Situation
 from control_api.errors import Conflict, NotFound
 from control_api.fleet.models import Node, NodeState
 
@@ -95,17 +97,22 @@ class Orders:
 
     async def _send_or_refuse(self, run: _Run, node: Node) -> None:
         session, model, now = run.session, run.model, run.now
-        refusal = self._placer.room(node).without(now.held(node, but=model.id)).refusal(now.need(node, model.id))
         row = now.assigned[node.id].get(model.id) or Assignment(node_id=node.id, model_id=model.id)
-        if refusal is None:
+        decision = decide(now.room(node), now.held(node, but={model.id}), now.need(node, model.id))
+        # `auto` means where it fits; and an order that cannot be carried out must not cost the node what it holds.
+        least = "resident" if run.order.target == "auto" or (row.is_wanted and row.residency == "resident") else "on_demand"
+        reason = decision.reason or ""
+        if decision.residency in ("resident", least):
+            self._placer.settle(session, row, decision)
             run.tasks.append(await self._placer.send(session, node, row, model, job_id=run.job_id))
             await repository.bump_manifest(session, node)
+            if decision.residency == "on_demand":
+                run.warnings.append(f"{node.name} loads {model.id} only when it is asked for: it {reason}")
         elif run.order.target == "auto" or row.is_wanted:
-            # An order that cannot be carried out must not cost the node what it holds.
-            run.skip(node, refusal)
+            run.skip(node, reason)
         else:
-            run.tasks.append(await self._placer.refuse(session, node, row, model, refusal, job_id=run.job_id))
-            run.warnings.append(f"{node.name} {refusal}")
+            run.tasks.append(await self._placer.refuse(session, node, row, model, reason, job_id=run.job_id))
+            run.warnings.append(f"{node.name} {reason}")
 
     async def _follow(self, run: _Run, nodes: list[Node], by: Principal) -> str | None:
         """Start a job for the hosts that got a new task; nodes without a host learn of it by their next heartbeat."""

@@ -1,128 +1,92 @@
 """Which models go on a node. Pure: the same question always has the same answer, and every refusal has a reason in figures."""
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from control_api.distribution.room import Held, Need, Residency, Room
 
 Policy = Literal["registered", "best-fit", "all", "off"]
 
 
 @dataclass(frozen=True)
-class Need:
-    """What a model needs of a node: memory to run, and disk for the bytes that are not there yet."""
-
-    model_id: str
-    memory_bytes: int
-    disk_bytes: int
-    # Earlier first: a model that is added never takes the place of one that was there before.
-    order: int = 0
-
-
-@dataclass(frozen=True)
-class Room:
-    """What a node has left, and of how much. On a node with GPUs the models live in their memory, else in RAM."""
-
-    memory_kind: Literal["GPU memory", "RAM"]
-    memory_total_bytes: int
-    memory_free_bytes: int
-    disk_free_bytes: int
-    disk_reserve_bytes: int
-
-    def without(self, needs: Iterable[Need]) -> "Room":
-        """Return the room that is left beside these models."""
-        needs = list(needs)
-        return replace(
-            self,
-            memory_free_bytes=self.memory_free_bytes - sum(n.memory_bytes for n in needs),
-            disk_free_bytes=self.disk_free_bytes - sum(n.disk_bytes for n in needs),
-        )
-
-    def refusal(self, need: Need) -> str | None:
-        """Return why a model does not fit, with both figures; None if it fits."""
-        if need.memory_bytes > self.memory_free_bytes:
-            free, total = _bytes(self.memory_free_bytes), _bytes(self.memory_total_bytes)
-            return f"needs {_bytes(need.memory_bytes)} of {self.memory_kind}, but {free} of {total} are free"
-        usable_bytes = self.disk_free_bytes - self.disk_reserve_bytes
-        if need.disk_bytes and need.disk_bytes > usable_bytes:
-            kept = _bytes(self.disk_reserve_bytes)
-            return f"needs {_bytes(need.disk_bytes)} of disk, but {_bytes(usable_bytes)} are free beside a reserve of {kept}"
-        return None
-
-
-@dataclass(frozen=True)
 class Decision:
-    """Whether a model goes on a node; if not, why."""
+    """Whether a model goes on a node, and how it lives there.
 
-    model_id: str
-    refusal: str | None = None
+    ``residency`` is None for a refusal. ``reason`` tells why it is refused or, with ``on_demand``, why it is not resident.
+    ``wanted`` is False if the policy passes the node over because the model asks for other tags.
+    """
+
+    need: Need
+    residency: Residency | None
+    gpu_uuids: tuple[str, ...] = ()
+    reason: str | None = None
+    wanted: bool = True
+
+    @property
+    def model_id(self) -> str:
+        """The model."""
+        return self.need.model_id
+
+    @property
+    def held(self) -> Held | None:
+        """What the node then holds; None after a refusal."""
+        return Held(self.need, self.residency, self.gpu_uuids) if self.residency else None
 
 
-def room_of(hardware: dict[str, Any], disk: dict[str, Any] | None, *, disk_reserve_bytes: int) -> Room:
-    """Return the room of an empty node. What it did not report counts as nothing.
+def decide(empty: Room, held: Collection[Held], need: Need) -> Decision:
+    """Decide on one model: resident where there is room, on demand where it would fit alone, refused elsewhere.
 
     Parameters
     ----------
-    hardware: as registered.
-    disk: as reported last, ``{"total", "free"}`` in bytes; None: not yet, then the registered figure counts.
+    empty: the node as if it held nothing.
+    held: what it holds; that stays.
     """
-    gpu_bytes = sum(_count(gpu.get("memory_total")) for gpu in hardware.get("gpus") or [])
-    memory_bytes = gpu_bytes or _count(hardware.get("memory_total"))
-    reported = (disk or {}).get("free")
-    free_bytes = _count(hardware.get("disk_free") if reported is None else reported)
-    return Room("GPU memory" if gpu_bytes else "RAM", memory_bytes, memory_bytes, free_bytes, disk_reserve_bytes)
+    if refusal := empty.tags_refusal(need):
+        return Decision(need, None, reason=refusal, wanted=False)
+    left = empty.without(held)
+    if refusal := left.disk_refusal(need):
+        return Decision(need, None, reason=refusal)
+    if (seat := left.seat(need)) is not None:
+        return Decision(need, "resident", seat)
+    if (seat := empty.seat(need)) is not None:
+        return Decision(need, "on_demand", seat, left.memory_refusal(need))
+    return Decision(need, None, reason=empty.memory_refusal(need))
 
 
 def place(
-    policy: Policy, room: Room, held: Collection[Need], candidates: Collection[Need], official: Collection[str]
+    policy: Policy, empty: Room, held: Collection[Held], candidates: Collection[Need], official: Collection[str]
 ) -> list[Decision]:
     """Decide which candidates go on a node.
 
     Parameters
     ----------
-    room: of the empty node.
+    empty: the node as if it held nothing.
     held: models that are on it by assignment already; they stay.
     candidates: models that may be added.
     official: ids of the fixed list, to which the policy ``all`` keeps.
     """
-    left = room.without(held)
     if policy == "off":
         return []
     if policy == "best-fit":
-        return [] if held else _largest(left, candidates)
+        return [] if held else _largest(empty, candidates)
     wanted = [c for c in candidates if policy == "registered" or c.model_id in official]
-    return _in_order(left, wanted)
+    return _in_order(empty, held, wanted)
 
 
-def _in_order(room: Room, candidates: Iterable[Need]) -> list[Decision]:
-    decisions = []
+def _in_order(empty: Room, held: Collection[Held], candidates: Iterable[Need]) -> list[Decision]:
+    decisions, now = [], list(held)
     for need in sorted(candidates, key=lambda n: (n.order, n.model_id)):
-        refusal = room.refusal(need)
-        decisions.append(Decision(need.model_id, refusal))
-        if refusal is None:
-            room = room.without([need])
+        decision = decide(empty, now, need)
+        decisions.append(decision)
+        if decision.held:
+            now.append(decision.held)
     return decisions
 
 
-def _largest(room: Room, candidates: Collection[Need]) -> list[Decision]:
+def _largest(empty: Room, candidates: Collection[Need]) -> list[Decision]:
     """Return the largest that fits; if none does, the smallest with the reason, so that somebody is told."""
     by_size = sorted(candidates, key=lambda n: (-n.memory_bytes, n.order, n.model_id))
-    for need in by_size:
-        if room.refusal(need) is None:
-            return [Decision(need.model_id)]
-    return [Decision(need.model_id, room.refusal(need)) for need in by_size[-1:]]
-
-
-def _count(value: Any) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0
-
-
-def _bytes(count: int) -> str:
-    """Return a number of bytes for people; never below zero, which would only say that the node is overbooked."""
-    amount = float(max(0, count))
-    if amount < 1024:
-        return f"{amount:.0f} bytes"
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if amount < 1024:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
+    decisions = [decision for need in by_size if (decision := decide(empty, (), need)).wanted]
+    fitting = [decision for decision in decisions if decision.residency]
+    return fitting[:1] or decisions[-1:]

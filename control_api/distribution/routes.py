@@ -18,6 +18,7 @@ from control_api.distribution.models import (
     TaskOut,
     TaskStatus,
 )
+from control_api.distribution.schemas import PlacementOut, PlacementRequest
 from control_api.distribution.service import DistributionService
 from control_api.distribution.tasks import task_out
 from control_api.errors import BadInput
@@ -53,6 +54,12 @@ async def pull(
     """Order a model onto one node."""
     model = await catalogue_of(request).model(session, order.model)
     return await _distribution(request).pull(session, model, node_id, order, principal)
+
+
+@router.post("/plan/placement")
+async def plan_placement(request: Request, wanted: PlacementRequest, _: Reader, session: ReadSession) -> PlacementOut:
+    """Tell where models would go on nodes that do not exist yet. Changes nothing."""
+    return await _distribution(request).plan_placement(session, wanted)
 
 
 @router.get("/tasks")

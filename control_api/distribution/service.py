@@ -1,11 +1,11 @@
 """Rules of distribution, behind one door: what the fleet and the catalogue tell it, and what callers ask of it."""
 
-from collections.abc import Collection
-
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.preferences import preferences
 from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
+from control_api.catalogue.supported import SupportedModels
 from control_api.distribution import fetches, grants, manifests, repository, tasks
 from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
 from control_api.distribution.fetches import FetchDesk
@@ -21,6 +21,8 @@ from control_api.distribution.models import (
 from control_api.distribution.orders import Orders, StartJob
 from control_api.distribution.peers import Peers
 from control_api.distribution.placing import Placer
+from control_api.distribution.plans import plan_placement
+from control_api.distribution.schemas import PlacementOut, PlacementRequest
 from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet_repository
 from control_api.fleet.models import Node
@@ -33,9 +35,11 @@ class DistributionService:
     """Places models on nodes, tells nodes what to hold, and follows how far each has come."""
 
     def __init__(
-        self, settings: Settings, official_ids: Collection[str], box: SecretBox, start_job: StartJob | None = None
+        self, settings: Settings, supported: SupportedModels, box: SecretBox, start_job: StartJob | None = None
     ) -> None:
-        self._placer = Placer(settings, official_ids)
+        self._settings = settings
+        self._supported = supported
+        self._placer = Placer(settings, supported.official_ids)
         self._orders = Orders(self._placer, start_job)
         limit, hub = settings.max_concurrent_downloads, settings.hub_endpoint
         self._desk = FetchDesk(Peers(box), self._placer, limit=limit, hub_endpoint=hub)
@@ -43,7 +47,11 @@ class DistributionService:
     # What the catalogue tells.
 
     async def model_registered(self, session: AsyncSession, model: Model) -> None:
-        """Place a new model by policy."""
+        """Place a new model by policy, or one that asks for other tags now."""
+        await self._placer.place_all(session, await repository.lock_nodes(session))
+
+    async def preferences_changed(self, session: AsyncSession) -> None:
+        """Add to all nodes what is wanted there now. Nothing is taken away: that is for `DELETE /v0/models`."""
         await self._placer.place_all(session, await repository.lock_nodes(session))
 
     async def model_deleting(self, session: AsyncSession, model: Model) -> None:
@@ -60,7 +68,7 @@ class DistributionService:
         await self._placer.place_all(session, [node])
 
     async def node_came_online(self, session: AsyncSession, node: Node) -> None:
-        """Look again at what did not fit before: disk may have become free."""
+        """Look again at what did not fit before: disk may have become free, or its tags changed."""
         await self._placer.place_all(session, [node])
 
     async def node_removed(self, session: AsyncSession, node: Node) -> None:
@@ -94,9 +102,15 @@ class DistributionService:
         wider = DistributeRequest(target="specific", node_ids=[node_id], **order.model_dump())
         return await self._orders.distribute(session, model, wider, by)
 
+    async def plan_placement(self, session: AsyncSession, wanted: PlacementRequest) -> PlacementOut:
+        """Return where models would go on nodes that do not exist yet; see ``plans.plan_placement``."""
+        return await plan_placement(session, wanted, await preferences(session, self._settings), self._supported)
+
     async def manifest(self, session: AsyncSession, node_id: str, *, store_id: str) -> Manifest:
         """Return what a node shall hold. Raises ``NotFound``."""
-        return await manifests.manifest_of(session, await self._node(session, node_id), store_id=store_id)
+        reserve_bytes = (await preferences(session, self._settings)).memory_reserve_bytes
+        node = await self._node(session, node_id)
+        return await manifests.manifest_of(session, node, store_id=store_id, memory_reserve_bytes=reserve_bytes)
 
     async def assignments(self, session: AsyncSession, node_id: str) -> list[Assignment]:
         """Return what is assigned to a node, by model id; also what is paused or does not fit. Raises ``NotFound``."""

@@ -30,6 +30,7 @@ class FleetHooks:
     node_registered: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
     heartbeat_applied: Callable[[AsyncSession, Node, Heartbeat], Awaitable[None]] = _nothing
     node_came_online: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
+    node_tagged: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
     node_removed: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
     renew_fetches: Callable[[AsyncSession, str, Heartbeat], Awaitable[None]] = _nothing
     is_last_ready: Callable[[AsyncSession, str], Awaitable[list[str]]] = _none_last

@@ -118,10 +118,12 @@ async def resume(
 
 @router.patch("/nodes/{node_id}")
 async def change_node(request: Request, node_id: str, body: NodePatch, _: Operator, session: WriteSession) -> NodeOut:
-    """Change a node's tags."""
+    """Change a node's tags; models that ask for them are placed. What is on the node stays."""
     node = await _nodes(request).node(session, node_id)
     node.tags = sorted(set(body.tags))
     session.add(node)
+    await session.flush()
+    await _nodes(request).hooks.node_tagged(session, node)
     return (await nodes_out(session, [node]))[0]
 
 

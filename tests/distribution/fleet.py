@@ -74,9 +74,15 @@ def report(model_id: str, generation: int, state: str, **fields: Any) -> dict[st
 
 
 async def new_node(
-    api: Api, name: str, *, memory_bytes: int = 8 * GIB, disk_free_bytes: int = 50 * GIB, tags: Sequence[str] = ()
+    api: Api,
+    name: str,
+    *,
+    memory_bytes: int = 8 * GIB,
+    disk_free_bytes: int = 50 * GIB,
+    gpus: Sequence[int] = (),
+    tags: Sequence[str] = (),
 ) -> WireNode:
-    """Add a host, and let a node on it register."""
+    """Add a host, and let a node on it register; ``gpus``: their memory in bytes."""
     host = await api.http.post("/v0/hosts", json={"name": name, "address": "127.0.0.1", "tags": [*tags]})
     assert host.status_code == 201, host.text
     host_id = host.json()["id"]
@@ -87,7 +93,12 @@ async def new_node(
         "version": "0.1.0",
         "instance_id": "instance-1",
         "inference_key": key_of(name),
-        "hardware": {"memory_total": memory_bytes, "disk_total": 100 * GIB, "disk_free": disk_free_bytes},
+        "hardware": {
+            "memory_total": memory_bytes,
+            "disk_total": 100 * GIB,
+            "disk_free": disk_free_bytes,
+            "gpus": [{"index": i, "uuid": f"GPU-{i}", "memory_total": size} for i, size in enumerate(gpus)],
+        },
     }
     answer = await api.http.post("/v0/nodes/register", json=facts, headers={"authorization": f"Bearer {ticket}"})
     assert answer.status_code == 201, answer.text
@@ -96,9 +107,10 @@ async def new_node(
     return WireNode(api.http, registered["node_id"], name, host_id, headers)
 
 
-async def new_model(api: Api, name: str) -> dict[str, Any]:
-    """Register ``lab/<name>`` of the local hub as ``<name>:1b``."""
-    response = await api.http.post("/v0/models/register", json={"source": f"lab/{name}", "id": f"{name}:1b"})
+async def new_model(api: Api, name: str, **fields: Any) -> dict[str, Any]:
+    """Register ``lab/<name>`` of the local hub as ``<name>:1b``; it needs 512 MiB of memory and a few bytes."""
+    wanted = {"source": f"lab/{name}", "id": f"{name}:1b", **fields}
+    response = await api.http.post("/v0/models/register", json=wanted)
     assert response.status_code == 201, response.text
     return response.json()
 

@@ -42,16 +42,41 @@ async def test_auto_goes_where_it_fits_and_skips_the_rest(api: Api) -> None:
     assert await assignments(api, small) == {}
 
 
-async def test_memory_is_counted_over_all_models_of_a_node(api: Api) -> None:
+async def test_an_order_beyond_the_memory_is_installed_and_loaded_on_demand_with_a_warning(api: Api) -> None:
     for name in ("a", "b"):
         await new_model(api, name)
-    node = await new_node(api, "gpu-01", memory_bytes=3 * GIB // 4)
+    node = await new_node(api, "gpu-01", memory_bytes=5 * GIB // 4)
 
     await order(api, "a:1b")
-    second = await task(api, (await order(api, "b:1b"))["task_ids"][0])
+    second = await order(api, "b:1b")
 
-    assert second["status"] == "failed"
-    assert [m["id"] for m in (await node.manifest())["models"]] == ["a:1b"]
+    assert (await task(api, second["task_ids"][0]))["status"] == "pending"
+    assert "gpu-01 loads b:1b only when it is asked for: it needs 512.0 MiB of RAM, but 256.0 MiB" in second["warnings"][0]
+    assert [(m["id"], m["residency"]) for m in (await node.manifest())["models"]] == [
+        ("a:1b", "resident"),
+        ("b:1b", "on_demand"),
+    ]
+
+
+async def test_auto_does_not_put_a_model_where_it_would_only_be_loaded_on_demand(api: Api) -> None:
+    for name in ("a", "b"):
+        await new_model(api, name)
+    node = await new_node(api, "gpu-01", memory_bytes=5 * GIB // 4)
+    await order(api, "a:1b")
+
+    answer = await order(api, "b:1b", target="auto")
+
+    assert (answer["task_ids"], [s["node_id"] for s in answer["skipped"]]) == ([], [node.id])
+
+
+async def test_an_order_for_a_node_without_the_tags_that_the_model_needs_is_refused_by_name(api: Api) -> None:
+    await new_model(api, "a", needs=["gpu-a"])
+    node = await new_node(api, "gpu-01", tags=("site:tokyo",))
+
+    failed = await task(api, (await order(api, "a:1b", target="specific", node_ids=[node.id]))["task_ids"][0])
+
+    assert failed["status"] == "failed"
+    assert "it is not tagged gpu-a, which a:1b needs; it is tagged site:tokyo" in failed["error"]
 
 
 async def test_an_order_that_does_not_fit_does_not_cost_a_node_what_it_holds(api: Api) -> None:

@@ -6,6 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
+from control_api.catalogue.supported import SupportedModels
 from control_api.distribution.models import DistributeRequest
 from control_api.distribution.service import DistributionService
 from control_api.kit.bus import BusEvent
@@ -28,7 +29,7 @@ async def test_an_order_reaches_the_manifest_and_its_task_follows_the_node_to_th
     assert manifest["revision"] > before
     [wanted] = manifest["models"]
     assert (wanted["id"], wanted["generation"], wanted["residency"]) == ("a:1b", 1, "resident")
-    assert wanted["params"] == {"context": 8192, "slots": 4, "embedding": False}
+    assert wanted["params"] == {"context": 8192, "slots": 4, "embedding": False, "gpu_uuids": []}
     assert [a["sha256"] for a in wanted["artifacts"]] == [a["sha256"] for a in model["artifacts"]]
     assert (await task(api, task_id))["status"] == "pending"
 
@@ -217,7 +218,8 @@ async def test_a_job_is_started_for_the_hosts_that_got_a_new_task_and_for_no_oth
         started.append((model_id, host_ids, requested_by))
         return "job-1"
 
-    service = DistributionService(api.settings, [], SecretBox(SecretBox.new_key(), name="routing"), start_job)
+    box = SecretBox(SecretBox.new_key(), name="routing")
+    service = DistributionService(api.settings, SupportedModels([]), box, start_job)
     async with api.database.control.write() as session:
         model = await session.get_one(Model, "a:1b")
         caller = Principal("user", "1", "alice", frozenset())

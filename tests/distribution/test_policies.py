@@ -31,11 +31,11 @@ async def test_a_new_model_goes_to_every_node_and_a_new_node_gets_every_model(ap
 
 @registered
 async def test_what_does_not_fit_is_shown_with_its_reason_and_gets_its_place_when_there_is_room(api: Api) -> None:
-    node = await new_node(api, "gpu-01", memory_bytes=3 * GIB // 4)
+    node = await new_node(api, "gpu-01", memory_bytes=5 * GIB // 4, disk_free_bytes=GIB + 2500)
     await new_model(api, "a")
     await new_model(api, "b")
 
-    assert "512.0 MiB" in (await assignments(api, node))["b:1b"]["unschedulable"]
+    assert "disk" in (await assignments(api, node))["b:1b"]["unschedulable"]
     assert await statuses(api) == {(node.id, "a:1b"): "pending"}
 
     await api.http.delete("/v0/models/a:1b")
@@ -43,6 +43,85 @@ async def test_what_does_not_fit_is_shown_with_its_reason_and_gets_its_place_whe
     assert (await assignments(api, node))["b:1b"]["unschedulable"] is None
     assert await statuses(api) == {(node.id, "a:1b"): "cancelled", (node.id, "b:1b"): "pending"}
     assert [m["id"] for m in (await node.manifest())["models"]] == ["b:1b"]
+
+
+@registered
+async def test_what_exceeds_the_memory_is_installed_and_loaded_on_demand_until_there_is_room(api: Api) -> None:
+    node = await new_node(api, "gpu-01", memory_bytes=5 * GIB // 4)
+    await new_model(api, "a")
+    await new_model(api, "b")
+
+    before = await node.manifest()
+    assert [(m["id"], m["residency"], m["generation"]) for m in before["models"]] == [
+        *[("a:1b", "resident", 1), ("b:1b", "on_demand", 1)]
+    ]
+    assert await statuses(api) == {(node.id, "a:1b"): "pending", (node.id, "b:1b"): "pending"}
+    reason = (await assignments(api, node))["b:1b"]["residency_reason"]
+    assert reason == "needs 512.0 MiB of RAM, but 256.0 MiB of 1.2 GiB are free beside a reserve of 512.0 MiB"
+
+    await api.http.delete("/v0/models/a:1b")
+
+    after = await node.manifest()
+    assert [(m["id"], m["residency"], m["generation"]) for m in after["models"]] == [("b:1b", "resident", 1)]
+    assert after["revision"] > before["revision"]
+    assert (await assignments(api, node))["b:1b"]["residency_reason"] is None
+
+
+@registered
+async def test_what_would_not_fit_alone_is_refused_with_its_reason(api: Api) -> None:
+    node = await new_node(api, "gpu-01", memory_bytes=3 * GIB // 4)
+    await new_model(api, "a")
+
+    assert "512.0 MiB of RAM, but 256.0 MiB of 768.0 MiB" in (await assignments(api, node))["a:1b"]["unschedulable"]
+    assert (await node.manifest())["models"] == []
+
+
+@registered
+async def test_each_model_is_told_on_which_gpu_it_lives(api: Api) -> None:
+    node = await new_node(api, "gpu-01", gpus=(5 * GIB // 4, 7 * GIB // 4))
+    for name in ("a", "b", "c"):
+        await new_model(api, name)
+
+    manifest = await node.manifest()
+
+    assert {m["id"]: (m["residency"], m["params"]["gpu_uuids"]) for m in manifest["models"]} == {
+        "a:1b": ("resident", ["GPU-0"]),
+        "b:1b": ("resident", ["GPU-1"]),
+        "c:1b": ("resident", ["GPU-1"]),
+    }
+    assert {m["required_memory_bytes"] for m in manifest["models"]} == {
+        (512 << 20) + 1200,
+        (512 << 20) + 2400,
+        (512 << 20) + 3600,
+    }
+    assert manifest["memory_reserve_bytes"] == GIB // 2
+
+
+@registered
+async def test_a_model_goes_only_to_nodes_with_the_tags_that_it_needs(api: Api) -> None:
+    plain, tagged = await new_node(api, "plain"), await new_node(api, "tagged", tags=("gpu-a", "site:tokyo"))
+    await new_model(api, "a", needs=["gpu-a"])
+
+    assert await statuses(api) == {(tagged.id, "a:1b"): "pending"}
+    assert await assignments(api, plain) == {}
+
+    await api.http.patch(f"/v0/nodes/{plain.id}", json={"tags": ["gpu-a"]})
+
+    assert (plain.id, "a:1b") in await statuses(api)
+
+
+@registered
+async def test_the_tags_that_a_model_needs_can_be_changed_and_what_is_there_stays(api: Api) -> None:
+    node = await new_node(api, "gpu-01")
+    await new_model(api, "a", needs=["gpu-a"])
+    assert await assignments(api, node) == {}
+
+    changed = await api.http.patch("/v0/models/a:1b", json={"needs": []})
+    assert (changed.status_code, changed.json()["needs"]) == (200, [])
+    assert (node.id, "a:1b") in await statuses(api)
+
+    await api.http.patch("/v0/models/a:1b", json={"needs": ["gpu-z"]})
+    assert [m["id"] for m in (await node.manifest())["models"]] == ["a:1b"]
 
 
 @registered
