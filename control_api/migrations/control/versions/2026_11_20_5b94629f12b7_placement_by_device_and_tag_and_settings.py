@@ -1,7 +1,7 @@
 """placement by device and tag, and settings
 
 Revision ID: 5b94629f12b7
-Revises: 0e72a8620158
+Revises: 46fd82b483b5
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 
 
 revision = '5b94629f12b7'
-down_revision = '0e72a8620158'
+down_revision = '46fd82b483b5'
 branch_labels = None
 depends_on = None
 
