@@ -1,7 +1,7 @@
 """placement by device and tag, and settings
 
 Revision ID: 5b94629f12b7
-Revises: 46fd82b483b5
+Revises: 96292835d26c
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 
 
 revision = '5b94629f12b7'
-down_revision = '46fd82b483b5'
+down_revision = '96292835d26c'
 branch_labels = None
 depends_on = None
 
