@@ -46,6 +46,7 @@ from control_api.providers import routes as provider_routes
 from control_api.providers.service import ProviderService
 from control_api.settings import Settings
 from control_api.telemetry import routes as telemetry_routes
+from control_api.telemetry.breakers import Breakers
 from control_api.telemetry.service import HistoryPruner
 
 BODY_LIMIT_BYTES = 4 << 20
@@ -90,6 +91,7 @@ class Services:
     drift: DriftService
     providers: ProviderService
     plans: PlanService
+    breakers: Breakers
     node_host: Callable[[AsyncSession, str], Awaitable[str | None]]
     host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
 
@@ -135,6 +137,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         drift=DriftService(jobs),
         providers=ProviderService(keys.routing, timeout_s=settings.hub_timeout_s),
         plans=PlanService(settings, jobs, fleet),
+        breakers=Breakers(database.telemetry),
         node_host=fleet_repository.host_of_node,
         host_is_busy=job_repository.is_busy,
     )

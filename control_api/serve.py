@@ -11,6 +11,7 @@ from control_api.keys import load_keys
 from control_api.kit.database import Database
 from control_api.migrations import runner
 from control_api.router.history import History
+from control_api.router.report import StoreReport
 from control_api.router.repository import StoreSource
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
@@ -58,7 +59,7 @@ async def serve_router(settings: Settings) -> None:
     try:
         source = StoreSource(database.control, load_keys(settings).routing)
         async with History.open(database.telemetry) as history:
-            await serve(router_settings(settings), source, sinks=[history])
+            await serve(router_settings(settings), source, sinks=[history], breaker_sink=StoreReport(database.telemetry))
     finally:
         await database.close()
 

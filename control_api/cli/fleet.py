@@ -145,6 +145,8 @@ def _node_row(node: NodeOut) -> tuple[object, ...]:
     gpus = node.hardware.get("gpus") or []
     device = f"{len(gpus)} × {gpus[0].get('name')}" if gpus else "CPU"
     state = f"{node.state} (degraded)" if node.degraded else node.state
+    if node.breakers:
+        state = f"{state}, out of rotation ({node.breakers[0].cause})"
     return node.name, state, f"{node.ready_models.loaded}/{node.ready_models.total}", device, node.version, node.base_url
 
 

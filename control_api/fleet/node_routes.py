@@ -11,6 +11,7 @@ from control_api.fleet.models import Node, NodeModel, NodeState
 from control_api.fleet.node_auth import CurrentNode
 from control_api.fleet.nodes import NodeService
 from control_api.fleet.schemas import (
+    BreakerOut,
     DrainRequest,
     Heartbeat,
     HeartbeatOut,
@@ -62,11 +63,11 @@ async def heartbeat(request: Request, body: Heartbeat, node: CurrentNode, token:
 
 @router.get("/nodes")
 async def list_nodes(
-    _: Reader, session: ReadSession, state: NodeState | None = None, cursor: Cursor = None, limit: Limit = 100
+    request: Request, _: Reader, session: ReadSession, state: NodeState | None = None, cursor: Cursor = None, limit: Limit = 100
 ) -> Page[NodeOut]:
     """List nodes by name."""
     rows, following = await repository.page_nodes(session, state, cursor, limit)
-    return Page(items=await nodes_out(session, rows), next_cursor=following)
+    return Page(items=await _with_breakers(request, await nodes_out(session, rows)), next_cursor=following)
 
 
 @router.get("/nodes/{node_id}")
@@ -74,7 +75,7 @@ async def get_node(request: Request, node_id: str, principal: ReaderOrJob, sessi
     """Show a node, by id or name."""
     node = await _nodes(request).node(session, node_id)
     principal.check_host(node.host_id)
-    return (await nodes_out(session, [node]))[0]
+    return (await _with_breakers(request, await nodes_out(session, [node])))[0]
 
 
 @router.get("/nodes/{node_id}/models")
@@ -132,6 +133,11 @@ async def delete_node(request: Request, node_id: str, _: Operator, session: Writ
     """Forget a node. Its token is refused from now on; files on the machine stay."""
     await _nodes(request).remove(session, await _nodes(request).node(session, node_id))
     return Response(status_code=204)
+
+
+async def _with_breakers(request: Request, nodes: list[NodeOut]) -> list[NodeOut]:
+    said: dict[str, list[BreakerOut]] = await request.state.breakers([node.id for node in nodes])
+    return [node.model_copy(update={"breakers": said.get(node.id, [])}) for node in nodes]
 
 
 async def nodes_out(session: AsyncSession, nodes: list[Node]) -> list[NodeOut]:

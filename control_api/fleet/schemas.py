@@ -295,6 +295,19 @@ class TransitionOut(Out):
     at: datetime
 
 
+class BreakerOut(Out):
+    """A router that has taken a node out of rotation.
+
+    ``state``: ``open``, or ``half_open`` when the next request finds out whether the node is back. ``cause``: ``unreachable``,
+    ``lost`` and ``silent`` answers, an ``error`` above 499, or ``breaks_streams``.
+    """
+
+    router_id: str
+    state: str
+    cause: str
+    since: datetime
+
+
 class NodeOut(Out):
     """A node."""
 
@@ -319,6 +332,7 @@ class NodeOut(Out):
     last_heartbeat_at: datetime
     models: list[NodeModelOut]
     holds: list[HoldOut]
+    breakers: list[BreakerOut] = []
 
 
 class DrainRequest(Wire):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import structlog
 
-from control_api.router.breaker import FAILURES_TO_OPEN, Breaker
+from control_api.router.breaker import FAILURES_TO_OPEN, Breaker, BreakerState, Cause
 from control_api.router.table import RouteNode, RouteTable, RouteTarget
 
 log = structlog.get_logger()
@@ -55,6 +55,12 @@ class Balancer:
     def in_flight(self) -> Mapping[Route, int]:
         """Requests in flight by node and model; routes without any are absent."""
         return self._in_flight
+
+    def out_of_rotation(self) -> list[BreakerState]:
+        """Return the nodes whose breakers are not closed."""
+        now = self._clock()
+        states = [breaker.state(node_id, now) for node_id, breaker in self._breakers.items()]
+        return [state for state in states if state]
 
     def adopt(self, table: RouteTable) -> None:
         """Choose from this table from now on. Nodes that were skipped get another chance."""
@@ -110,16 +116,16 @@ class Balancer:
         if self._breakers.pop(lease.node.id, None):
             log.info("router.node_back", node=lease.node.name)
 
-    def failed(self, lease: Lease, *, unreachable: bool) -> None:
-        """The node failed the request; ``unreachable``: it could not be connected to."""
-        log.warning("router.node_failed", node=lease.node.name, model=lease.model, unreachable=unreachable)
-        self._breakers.setdefault(lease.node.id, Breaker()).fail(self._clock(), unreachable=unreachable)
+    def failed(self, lease: Lease, cause: Cause) -> None:
+        """The node failed the request."""
+        log.warning("router.node_failed", node=lease.node.name, model=lease.model, cause=cause)
+        self._breakers.setdefault(lease.node.id, Breaker()).fail(self._clock(), cause)
 
     def broke(self, lease: Lease) -> None:
         """A stream of the node broke off after it had begun; several in a row take it out like failures."""
         broken = self._broken[lease.node.id] = self._broken.get(lease.node.id, 0) + 1
         if broken >= FAILURES_TO_OPEN:
-            self.failed(lease, unreachable=True)
+            self.failed(lease, Cause.BREAKS_STREAMS)
 
     def completed(self, lease: Lease) -> None:
         """The node brought an answer to its end."""

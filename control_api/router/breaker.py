@@ -1,11 +1,36 @@
 """Takes a node out of rotation when it fails, and lets one request find out whether it is back."""
 
+from enum import StrEnum
+from typing import NamedTuple
+
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
-# A refused connection says that nobody is there; an answer that broke off may have been the request's own fault.
 FAILURES_TO_OPEN = 3
 # A probe that has not failed for so long was at least connected, and a long answer must not keep others waiting.
 PROBE_S = 2.0
+
+
+class Cause(StrEnum):
+    """What a node did. An answer that was lost may have been the request's own fault; the first and the last say enough."""
+
+    UNREACHABLE = "unreachable"
+    LOST = "lost"
+    SILENT = "silent"
+    ERROR = "error"
+    BREAKS_STREAMS = "breaks_streams"
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether once is enough to take the node out."""
+        return self in (Cause.UNREACHABLE, Cause.BREAKS_STREAMS)
+
+
+class BreakerState(NamedTuple):
+    """A node that is out of rotation. ``state``: ``open``, or ``half_open`` when the next request finds out."""
+
+    node_id: str
+    state: str
+    cause: Cause
 
 
 class Breaker:
@@ -16,6 +41,7 @@ class Breaker:
         self._pause_s = FIRST_PAUSE_S
         self._open_until: float | None = None
         self._probe_since: float | None = None
+        self._cause = Cause.UNREACHABLE
 
     def is_open(self, now: float) -> bool:
         """Tell whether the node is out of rotation."""
@@ -38,11 +64,18 @@ class Breaker:
         """The request ended without telling anything about the node."""
         self._probe_since = None
 
-    def fail(self, now: float, *, unreachable: bool) -> None:
-        """The request failed; ``unreachable``: no connection came about."""
+    def state(self, node_id: str, now: float) -> BreakerState | None:
+        """Return what is to be told of the node, ``None`` while it is in rotation."""
+        if self._open_until is None:
+            return None
+        return BreakerState(node_id, "open" if now < self._open_until else "half_open", self._cause)
+
+    def fail(self, now: float, cause: Cause) -> None:
+        """The request failed."""
         if self._open_until is not None and self._probe_since is None:
             return
-        self._failures += FAILURES_TO_OPEN if unreachable else 1
+        self._cause = cause
+        self._failures += FAILURES_TO_OPEN if cause.is_enough else 1
         if self._failures >= FAILURES_TO_OPEN:
             self._open_until = now + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from control_api.router.balance import Balancer, Lease
+from control_api.router.breaker import Cause
 from control_api.router.call import Call
 from control_api.router.errors import NotReady, RouterError, UnknownUrl, UpstreamError, UpstreamTimeout
 from control_api.router.exchange import Opened, exchange, headers_of
@@ -121,30 +122,28 @@ class Dispatcher:
 
     def _digest(self, call: Call, lease: Lease, failure: NodeFailure) -> None:
         """Remember what a failure says about the node. Raises the failure in our words if the call may go no further."""
-        cause = _in_our_words(lease, failure)
+        told = _in_our_words(lease, failure)
         verdict = failure.verdict if isinstance(failure, Refused) else Verdict.FAILED
         if verdict is Verdict.BUSY:
             self._balancer.answered(lease)
             self._balancer.busy(lease)
         else:
             call.excluded.add(lease.node.id)
-            call.cause = cause
+            call.cause = told
         if verdict is Verdict.SKIP:
             self._balancer.skip(lease)
         elif verdict is Verdict.CRASHED:
             call.crashed += 1
             self._guard.crashed(call.body)
         elif verdict is Verdict.FAILED and not isinstance(failure, AnswerTooLarge):
-            unreachable = isinstance(failure, Unreachable)
-            self._balancer.failed(lease, unreachable=unreachable)
-            call.lost += not unreachable
+            cause = _cause(failure)
+            self._balancer.failed(lease, cause)
+            call.lost += cause is not Cause.UNREACHABLE
         hopeless = isinstance(failure, AnswerTooLarge) or call.lost >= LOST_LIMIT or call.crashed >= CRASHED_LIMIT
         if call.pin is not None or hopeless:
-            raise cause from failure
+            raise told from failure
         if verdict in (Verdict.FAILED, Verdict.CRASHED) and not isinstance(failure, Unreachable) and not self._budget.spend():
-            raise UpstreamError(
-                f"{cause.message} Too many requests fail for it to be sent again.", retry_after_s=1
-            ) from failure
+            raise UpstreamError(f"{told.message} Too many requests fail for it to be sent again.", retry_after_s=1) from failure
 
 
 def _request(call: Call, lease: Lease) -> UpstreamRequest:
@@ -153,6 +152,18 @@ def _request(call: Call, lease: Lease) -> UpstreamRequest:
         # So that a drained node lets the canary in.
         headers += b"x-muster-pin-node: %b\r\n" % lease.node.id.encode()
     return UpstreamRequest(lease.node, call.path, headers, call.body)
+
+
+def _cause(failure: NodeFailure) -> Cause:
+    match failure:
+        case Unreachable():
+            return Cause.UNREACHABLE
+        case AnswerTimeout():
+            return Cause.SILENT
+        case Refused():
+            return Cause.ERROR
+        case _:
+            return Cause.LOST
 
 
 def _in_our_words(lease: Lease, failure: NodeFailure) -> RouterError:

@@ -16,6 +16,7 @@ from control_api.router.listing import Listing
 from control_api.router.metrics import Metrics
 from control_api.router.pool import Pools
 from control_api.router.record import RecordSink
+from control_api.router.report import BreakerSink, report_breakers
 from control_api.router.server import HttpServer, told_to_stop
 from control_api.router.settings import RouterSettings
 from control_api.router.source import RouteTableSource, TablePoller
@@ -26,7 +27,10 @@ from control_api.router.waiting import WaitingRoom
 
 @contextlib.asynccontextmanager
 async def router_app(
-    settings: RouterSettings, source: RouteTableSource, sinks: Sequence[RecordSink] = ()
+    settings: RouterSettings,
+    source: RouteTableSource,
+    sinks: Sequence[RecordSink] = (),
+    breaker_sink: BreakerSink | None = None,
 ) -> AsyncIterator[RouterApp]:
     """Yield the application with everything behind it running."""
     balancer = Balancer()
@@ -47,7 +51,10 @@ async def router_app(
         dispatcher = Dispatcher(poller, balancer, room, pools, limit_bytes=settings.body_limit_bytes)
         cloud = Cloud(cloud_pools, limit_bytes=settings.body_limit_bytes)
         inference = Inference(poller, dispatcher, cloud, (metrics, *sinks), settings)
-        async with owned_task(poller.run(), name="router.table"):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(owned_task(poller.run(), name="router.table"))
+            if breaker_sink:
+                await stack.enter_async_context(owned_task(report_breakers(balancer, breaker_sink), name="router.breakers"))
             yield RouterApp(poller, inference, Listing(poller), metrics, Cors(settings.cors_origins))
 
 
@@ -56,6 +63,7 @@ async def serve(
     source: RouteTableSource,
     *,
     sinks: Sequence[RecordSink] = (),
+    breaker_sink: BreakerSink | None = None,
     listener: socket.socket | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or cancellation; then accept nothing more and finish what runs, up to the deadline.
@@ -63,12 +71,13 @@ async def serve(
     Parameters
     ----------
     sinks: get a record of each request beside the metrics.
+    breaker_sink: is told of nodes that are out of rotation.
     listener: a bound socket to use instead of ``settings.host`` and ``settings.port``.
 
     Raises ``StartupError`` if it cannot listen.
     """
     listener = listener or _listen(settings.host, settings.port)
-    async with router_app(settings, source, sinks) as app:
+    async with router_app(settings, source, sinks, breaker_sink) as app:
         server = HttpServer(app, shutdown_deadline_s=settings.shutdown_deadline_s)
         async with server.listening(listener):
             with told_to_stop() as stop:

@@ -1,4 +1,4 @@
-"""Table and wire schemas of the request history."""
+"""Tables and wire schemas of what routers tell."""
 
 from datetime import datetime
 
@@ -33,6 +33,19 @@ class RequestHistory(TelemetryTable, table=True):
     completion_tokens: int | None = None
     request_content: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
     response_content: bytes | None = Field(default=None, sa_type=sa.LargeBinary)
+
+
+class RouterBreaker(TelemetryTable, table=True):
+    """A node that a router has taken out of rotation, as the router said last."""
+
+    __tablename__ = "router_breaker"
+
+    router_id: str = Field(primary_key=True, max_length=36)
+    node_id: str = Field(primary_key=True, max_length=36)
+    state: str = Field(max_length=16)
+    cause: str = Field(max_length=32)
+    since: datetime
+    reported_at: datetime
 
 
 class RequestOut(Out):

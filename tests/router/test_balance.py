@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from control_api.router.balance import BUSY_PAUSE_S, Balancer, Lease
-from control_api.router.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROBE_S
+from control_api.router.breaker import FIRST_PAUSE_S, LONGEST_PAUSE_S, PROBE_S, Cause
 from control_api.router.table import RouteNode, RouteTable, RouteTarget
 
 MODEL = "test:1b"
@@ -95,7 +95,7 @@ class Balancing(RuleBasedStateMachine):
                 self.balancer.skip(lease)
                 self.skipped.add(lease.node.id)
             case "unreachable" | "lost":
-                self.balancer.failed(lease, unreachable=outcome == "unreachable")
+                self.balancer.failed(lease, Cause(outcome))
         self.balancer.give_back(lease)
 
     @rule(seconds=st.sampled_from([0.01, BUSY_PAUSE_S, FIRST_PAUSE_S, PROBE_S, LONGEST_PAUSE_S]))
@@ -155,7 +155,7 @@ def test_a_refused_connection_takes_the_node_out_at_once_for_a_growing_pause() -
     for pause_s in (FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S, 8 * FIRST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S):
         lease = balancer.take(MODEL)
         assert lease
-        balancer.failed(lease, unreachable=True)
+        balancer.failed(lease, Cause.UNREACHABLE)
         balancer.give_back(lease)
         clock.now += pause_s - 0.01
         assert not balancer.has_candidate(MODEL)
@@ -167,7 +167,7 @@ def test_one_probe_at_a_time_finds_out_whether_a_node_is_back() -> None:
     balancer, clock = balancer_of((*ONLINE, 4))
     lease = balancer.take(MODEL)
     assert lease
-    balancer.failed(lease, unreachable=True)
+    balancer.failed(lease, Cause.UNREACHABLE)
     balancer.give_back(lease)
     clock.now += FIRST_PAUSE_S
     probe = balancer.take(MODEL)
@@ -184,7 +184,7 @@ def test_a_probe_that_takes_long_has_at_least_connected() -> None:
     balancer, clock = balancer_of((*ONLINE, 4))
     lease = balancer.take(MODEL)
     assert lease
-    balancer.failed(lease, unreachable=True)
+    balancer.failed(lease, Cause.UNREACHABLE)
     balancer.give_back(lease)
     clock.now += FIRST_PAUSE_S
     assert balancer.take(MODEL)
