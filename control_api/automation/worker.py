@@ -11,6 +11,7 @@ from control_api.automation import outcome, repository
 from control_api.automation.janitor import Janitor
 from control_api.automation.launcher import Launcher
 from control_api.automation.models import Job, JobInventory, JobStatus
+from control_api.automation.order import RunOrder
 from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s, run_root
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
@@ -58,12 +59,13 @@ class Worker:
         self._playbooks = playbooks
         self._wake = wake or asyncio.Event()
         self._stop_jobs = stop_jobs
-        self._launcher = launcher or Launcher(self._wake)
+        self._launcher = launcher or Launcher(self._wake, self._stillborn)
         self._janitor = Janitor(settings, database, run_root(settings))
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     async def run(self) -> None:
         """Work until cancelled. A store that is away is tried again at the next turn."""
+        await self._launcher.prepare()
         try:
             async with owned_task(self._janitor.run(), name="janitor"):
                 await self._work()
@@ -119,6 +121,16 @@ class Worker:
             failed = Outcome(JobStatus.FAILED, f"The run could not be started: {error}")
             async with self._database.control.write() as session:
                 await outcome.finish(session, job.id, job.attempt, self._playbooks.leaves(job.playbook), failed)
+
+    async def _stillborn(self, order: RunOrder, said: str) -> None:
+        """End a job whose supervisor died before it had begun: it would again. One that had begun has a lease to wait for."""
+        # Of a traceback, the line that names the error: neither code nor a reference to documentation.
+        lines = [line for line in said.splitlines() if line and line[0] not in " ("]
+        reason = f"The supervisor died at its start: {lines[-1] if lines else 'it said nothing'}"
+        async with self._database.control.write() as session:
+            job = await repository.get_job(session, order.job_id)
+            if job and job.supervisor_pid is None:
+                await outcome.finish(session, job.id, order.attempt, order.leaves, Outcome(JobStatus.FAILED, reason))
 
     async def _give_up_expired(self) -> None:
         async with self._database.control.read() as session:

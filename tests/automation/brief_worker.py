@@ -28,6 +28,9 @@ class BriefRuns(Launcher):
         self._database = database
         self._directory = directory
 
+    async def prepare(self) -> None:
+        """There is nothing to load."""
+
     async def launch(self, order: RunOrder) -> None:
         """Begin a run."""
         self.own(asyncio.create_task(self._run(order)))

@@ -12,6 +12,9 @@ from sqlmodel import select
 
 from control_api.automation.models import HostLock, Job
 from control_api.automation.supervisor import processes
+from control_api.automation.supervisor.forkserver import PLACEHOLDER
+from control_api.automation.worker import Worker
+from control_api.kit.tasks import owned_task
 from tests.automation.site import REPOSITORY, Site, until
 
 pytestmark = pytest.mark.anyio
@@ -159,3 +162,26 @@ async def test_worker_that_ends_takes_runs_with_it_if_told_to_also_those_of_one_
     job = await site.job(job_id)
     assert (job["status"], job["waiting_for"]) == ("queued", "a worker")
     await nothing_left(site, job_id)
+
+
+async def test_supervisor_that_dies_at_its_start_fails_the_job_at_once_with_the_reason(site: Site) -> None:
+    await site.add_host("gpu-01")
+    nowhere = site.settings.model_copy(update={"database_url": "sqlite+aiosqlite:////nowhere/control.db"})
+    misled = Worker(nowhere, site.database, site.access, site.fleet, site.playbooks, wake=site.jobs.wake)
+    async with owned_task(misled.run(), name="worker"):
+        # At once, and not when the lease ends, which would give the job a second attempt and say nothing of this.
+        job = await site.ended(await site.start("site.yml", "gpu-01"))
+    assert (job["status"], job["attempt"]) == ("failed", 1)
+    assert job["reason"].startswith("The supervisor died at its start: ")
+    assert "unable to open database file" in job["reason"]
+    await nothing_left(site, job["id"])
+
+
+async def test_fork_server_that_is_killed_is_replaced(site: Site) -> None:
+    await site.add_host("gpu-01")
+    async with site.working():
+        for _ in range(2):
+            assert (await site.ended(await site.start("site.yml", "gpu-01")))["status"] == "successful"
+            (server,) = processes.children(os.getpid()) & processes.holding("cmdline", PLACEHOLDER)
+            os.kill(server, signal.SIGKILL)
+    assert not processes.holding("cmdline", PLACEHOLDER) & processes.children(os.getpid())

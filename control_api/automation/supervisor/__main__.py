@@ -1,21 +1,23 @@
-"""``python -m control_api.automation.supervisor JOB_ID --run-dir DIR --kill-s S``, the order on standard input."""
+"""``python -m control_api.automation.supervisor 00000000-…``: the fork server of a worker, the channel on standard input."""
 
 import argparse
-import sys
-from pathlib import Path
+import os
+import socket
 
-from control_api.automation.supervisor.guard import guard
+from control_api.automation.supervisor.forkserver import serve
 
 
-def main() -> int:
-    """Parse the arguments, none of which is secret, and guard a supervisor."""
+def main() -> None:
+    """Take the channel from standard input and serve."""
     parser = argparse.ArgumentParser(prog="control_api.automation.supervisor")
-    parser.add_argument("job_id", help="for whoever looks at the process list")
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--kill-s", type=float, required=True)
-    arguments = parser.parse_args()
-    return guard(arguments.run_dir, kill_s=arguments.kill_s)
+    parser.add_argument("job_id", help="in a run: its job, for whoever looks at the process list")
+    parser.parse_args()
+    channel = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    serve(socket.socket(fileno=channel))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,7 @@
 
 It reads one thing, a pipe: a byte for each renewal of the lease, and end of file when the supervisor is gone. The supervisor
 itself ends its run before ``kill_s`` and locks become reusable only afterwards, so a run that nobody vouches for is over before
-another one starts. Standard library only.
+another one starts.
 """
 
 import os
@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from control_api.automation.supervisor import processes
@@ -58,12 +59,16 @@ def log_file(run_dir: Path) -> Path:
 
 
 def _become_supervisor(beat: int) -> None:
-    # Imported here, in the child: the guard needs none of it.
+    # Loaded already by the fork server; imported here because the guard needs none of it.
     from control_api.automation.supervisor.main import run_supervisor
 
     status = 1
     try:
         status = run_supervisor(beat)
+    except BaseException:
+        # Nobody above prints it: the process ends here.
+        traceback.print_exc()
+        raise
     finally:
         sys.stderr.flush()
         # Not sys.exit: a thread of ansible-runner that hangs must not keep the process.

@@ -1,4 +1,4 @@
-"""Finding and ending processes through /proc. Standard library only: the guard has to start fast and stay small."""
+"""Finding and ending processes through /proc. Standard library only."""
 
 import ctypes
 import os
@@ -27,6 +27,18 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def rename(argument: str, replacement: str) -> None:
+    """Change one of this process's arguments, as others see them, to one of the same length.
+
+    A process that was forked has the arguments of its parent; they lie in memory of its own (``arg_start`` of proc(5)).
+    """
+    arguments = (_PROC / "self/cmdline").read_bytes()
+    arg_start = int((_PROC / "self/stat").read_text().rpartition(")")[2].split()[45])
+    with (_PROC / "self/mem").open("r+b", buffering=0) as memory:
+        memory.seek(arg_start + arguments.index(argument.encode()))
+        memory.write(replacement.encode()[: len(argument)])
 
 
 def _prctl(option: int, value: int) -> None:
@@ -69,10 +81,10 @@ def descendants(root: int) -> set[int]:
 
 def marked(name: str, value: str) -> set[int]:
     """Return the processes whose environment holds ``name=value``, as far as this user may look."""
-    return _holding("environ", f"{name}={value}")
+    return holding("environ", f"{name}={value}")
 
 
-def _holding(file: str, text: str) -> set[int]:
+def holding(file: str, text: str) -> set[int]:
     """Return the processes of which a NUL-separated file in /proc has this element."""
     found = set()
     for entry in _PROC.iterdir():
@@ -86,8 +98,8 @@ def _holding(file: str, text: str) -> set[int]:
 
 def ask_to_end(argument: str, *, limit_s: float) -> set[int]:
     """Send SIGTERM to the processes that have exactly this argument, and return those that live on after ``limit_s``."""
-    send(_holding("cmdline", argument), signal.SIGTERM)
-    return _wait_gone(lambda: _holding("cmdline", argument), limit_s)
+    send(holding("cmdline", argument), signal.SIGTERM)
+    return _wait_gone(lambda: holding("cmdline", argument), limit_s)
 
 
 def end_tree(root: int, *, grace_s: float, keep: Collection[int] = ()) -> set[int]:

@@ -1,0 +1,76 @@
+"""The fork server: one process per worker that has loaded what supervisors need and forks a guard for each order.
+
+Loading takes a supervisor seconds on a slow machine, more than all else that a job costs beside its playbook. The server itself
+runs nothing: it has no threads, no loop, and no secret, since orders pass it as a pipe. It ends with its worker; what it has
+forked goes on.
+"""
+
+import contextlib
+import json
+import os
+import select
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Never
+
+from control_api.automation.supervisor import processes
+from control_api.automation.supervisor.guard import guard
+
+# Stands in the server's arguments where its forks have the id of their job.
+PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
+MESSAGE_BYTES = 8192
+_REAP_EVERY_S = 1.0
+
+
+def serve(channel: socket.socket) -> None:
+    """Fork a guard for each request until the worker closes the channel.
+
+    A request is JSON (``job_id``, ``run_dir``, ``kill_s``) with two descriptors: the order to read and the file to write what
+    guard and supervisor say. The answer is a descriptor that becomes readable when the guard has ended (pidfd).
+    """
+    # Loaded for the forks; the guard alone needs none of it.
+    import control_api.automation.supervisor.main  # noqa: F401
+
+    while True:
+        readable, _, _ = select.select([channel], [], [], _REAP_EVERY_S)
+        _reap()
+        if not readable:
+            continue
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 2)
+        if not message:
+            return
+        child = os.fork()
+        if child == 0:
+            channel.close()
+            _become_guard(json.loads(message), *descriptors)
+        # Before it is reaped, or its number might be another's.
+        ended = os.pidfd_open(child)
+        socket.send_fds(channel, [b"."], [ended])
+        for descriptor in (ended, *descriptors):
+            os.close(descriptor)
+
+
+def _reap() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _become_guard(request: dict[str, Any], order: int, output: int) -> Never:
+    status = 1
+    try:
+        os.setsid()
+        for source, target in ((order, 0), (output, 1), (output, 2)):
+            os.dup2(source, target)
+        os.close(order)
+        os.close(output)
+        processes.rename(PLACEHOLDER, request["job_id"])
+        status = guard(Path(request["run_dir"]), kill_s=request["kill_s"])
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
