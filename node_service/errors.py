@@ -196,6 +196,11 @@ class ModelLoading(ServiceError):
 
     status, code, retry_after_s = 503, "model_loading", 5
 
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message, param=param)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
+
 
 class ModelFailed(ServiceError):
     """The model cannot be served here."""

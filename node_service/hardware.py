@@ -14,7 +14,7 @@ from typing import Any
 
 import pynvml
 
-__all__ = ["Gpu", "GpuProbe", "GpuReading", "disk_facts", "machine_facts", "read_gpus"]
+__all__ = ["Gpu", "GpuProbe", "GpuReading", "disk_facts", "machine_facts", "memory_total_bytes", "read_gpus"]
 
 _INTERVAL_S = 2.0
 _STALE_S = 20.0  # NVML calls that take longer than this mean a hung driver
@@ -115,11 +115,16 @@ def machine_facts(reading: GpuReading, store_dir: Path) -> dict[str, Any]:
         "gpus": [gpu.facts() for gpu in reading.gpus],
         "gpu_errors": list(reading.errors),
         "cpu": {"model": _cpu_model(), "cores": os.cpu_count() or 1},
-        "memory_total": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_total": memory_total_bytes(),
         "disk_total": disk["total"],
         "disk_free": disk["free"],
         "platform": _platform(),
     }
+
+
+def memory_total_bytes() -> int:
+    """Return the machine's RAM."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def disk_facts(store_dir: Path) -> dict[str, int]:

@@ -86,6 +86,7 @@ class Inference:
         own = self._identities.current.node_id
         self._gate.enter(pinned=own is not None and headers.get(_PIN_HEADER) == own)
         try:
+            self._models.prepare(record)
             endpoint = record.enter()
             try:
                 yield endpoint

@@ -11,10 +11,11 @@ from node_service import __version__
 from node_service.control import ControlClient, tls_context
 from node_service.engine.catalogue import EngineCatalogue
 from node_service.gate import Gate
-from node_service.hardware import GpuProbe, disk_facts, machine_facts
+from node_service.hardware import GpuProbe, disk_facts, machine_facts, memory_total_bytes
 from node_service.identity import IdentityStore
 from node_service.inference import engine_client
 from node_service.metrics import Metrics, NodeCollector
+from node_service.models.loader import Loader
 from node_service.models.manager import ModelManager
 from node_service.models.provisioner import Provisioner
 from node_service.models.record import ModelRecord
@@ -68,7 +69,24 @@ class NodeService:
         self._collector = self._make_collector()
         reserve_bytes = settings.disk_reserve_bytes
         self._installer = Installer(store=self._store, collector=self._collector, reserve_bytes=reserve_bytes)
-        self._provisioner = self._make_provisioner(records, departing)
+        engines = EngineCatalogue(settings, self.engine_http)
+        loader = Loader(
+            engines=engines,
+            records=records,
+            memory=self._memory,
+            obstacle=self._obstacle,
+            changed=self._changed,
+        )
+        self._provisioner = Provisioner(
+            store=self._store,
+            installer=self._installer,
+            engines=engines,
+            records=records,
+            departing=departing,
+            loader=loader,
+            changed=self._changed,
+            drain_deadline_s=settings.drain_deadline_s,
+        )
         self.models = ModelManager(
             state=state,
             store=self._store,
@@ -76,6 +94,7 @@ class NodeService:
             records=records,
             departing=departing,
             provisioner=self._provisioner,
+            loader=loader,
             changed=self._changed,
         )
         self.reporter = Reporter(
@@ -193,20 +212,12 @@ class NodeService:
         fetcher = Fetcher(self._weights_http, limits)
         return Collector(store=self._store, control=self._control, resolver=resolver, fetcher=fetcher)
 
-    def _make_provisioner(self, records: dict[str, ModelRecord], departing: list[ModelRecord]) -> Provisioner:
-        return Provisioner(
-            store=self._store,
-            installer=self._installer,
-            engines=EngineCatalogue(self._settings, self.engine_http),
-            records=records,
-            departing=departing,
-            obstacle=self._obstacle,
-            changed=self._changed,
-            drain_deadline_s=self._settings.drain_deadline_s,
-        )
-
     def _changed(self) -> None:
         self.reporter.report_soon()
+
+    def _memory(self) -> dict[str, int]:
+        gpus = {gpu.uuid: gpu.memory_total for gpu in self.probe.latest.gpus}
+        return gpus or {"": memory_total_bytes()}
 
     def _obstacle(self) -> str | None:
         reading = self.probe.latest

@@ -26,15 +26,27 @@ class ModelSpec(WireModel):
 
     id: str = Field(min_length=1)
     generation: int = 1
-    residency: str = "resident"
+    residency: Literal["resident", "on_demand"] = "resident"
     engine: str | None = None
     # Read by the engine: a wrong value is that model's fault, and must not cost the others their manifest.
     params: dict[str, Any] = {}
     artifacts: tuple[Artifact, ...] = Field(min_length=1)
+    required_memory_bytes: int = Field(default=0, ge=0)
+
+    @property
+    def gpu_uuids(self) -> tuple[str, ...]:
+        """The GPUs that the model shall use; none means all."""
+        named = self.params.get("gpu_uuids")
+        return tuple(str(uuid) for uuid in named) if isinstance(named, list | tuple) else ()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the model needs to run, as the control plane computed it; at least its weights."""
+        return max(self.required_memory_bytes, self.size_bytes)
 
     @property
     def resident(self) -> bool:
-        """Whether the model is to be loaded, not only kept on disk."""
+        """Whether the model is to be loaded as soon as it is here, and to stay so."""
         return self.residency == "resident"
 
     @property
@@ -53,6 +65,7 @@ class Manifest(WireModel):
     store_id: str
     revision: int
     admission: Literal["pending", "open", "drained"] = "open"
+    memory_reserve_bytes: int = Field(default=0, ge=0)
     models: tuple[ModelSpec, ...] = ()
     remove: tuple[Sha256, ...] = ()
 

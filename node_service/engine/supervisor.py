@@ -40,6 +40,7 @@ class EngineSupervisor:
         self.endpoint: Endpoint | None = None
         self.slots = 0
         self.restarts = 0
+        self.ready_at: float | None = None  # monotonic seconds
         self.state = ModelState.LOADING
 
     @property
@@ -69,13 +70,14 @@ class EngineSupervisor:
         try:
             self.endpoint = await engine.start(model)
             self.slots = engine.slots(model)
+            self.ready_at = time.monotonic()
             log.info("engine ready", model=model.id, device=self.endpoint.device, slots=self.slots)
             self._become(ModelState.READY)
             return await self._watch(engine), True
         except EngineStartFailed as error:
             return str(error), False
         finally:
-            self.endpoint = None
+            self.endpoint = self.ready_at = None
             await engine.stop()
 
     async def _watch(self, engine: Engine) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from node_service.errors import ManifestRefused, ModelNotFound, WeightsError
 from node_service.identity import IdentityStore
+from node_service.models.loader import Loader
 from node_service.models.provisioner import Provisioner
 from node_service.models.record import ModelRecord, orphan_report
 from node_service.state_dir import StateDir
@@ -40,6 +41,7 @@ class ModelManager:
         records: dict[str, ModelRecord],
         departing: list[ModelRecord],
         provisioner: Provisioner,
+        loader: Loader,
         changed: Callable[[], None],
     ) -> None:
         self._state = state
@@ -48,6 +50,7 @@ class ModelManager:
         self._changed = changed
         self._records = records
         self._provisioner = provisioner
+        self._loader = loader
         self._departing = departing
         self._departures: set[asyncio.Task[None]] = set()
         self._orphans: list[InstalledArtifact] = []
@@ -84,6 +87,10 @@ class ModelManager:
             text = f"model {model_id[:200]!r} is not on this node; models here: {known}"
             raise ModelNotFound(text, param="model")
         return record
+
+    def prepare(self, record: ModelRecord) -> None:
+        """Have a model loaded that is loaded on demand; raises ModelFailed or NodeBusy where that cannot be."""
+        self._loader.want(record)
 
     @property
     def records(self) -> list[ModelRecord]:
@@ -123,10 +130,12 @@ class ModelManager:
             task.cancel()
         await asyncio.gather(*self._departures, return_exceptions=True)
         records = [*self._records.values(), *self._departing]
-        await asyncio.gather(*(self._provisioner.stop_engine(record) for record in records))
+        await asyncio.gather(*(self._loader.stop(record) for record in records))
+        await self._loader.close()
 
     async def _take(self, manifest: Manifest) -> None:
         wanted = {spec.id: spec for spec in manifest.models}
+        self._loader.reserve_bytes = manifest.memory_reserve_bytes
         kept = {a.sha256 for spec in wanted.values() for a in spec.artifacts}
         remove = set(manifest.remove) - kept
         if refused := set(manifest.remove) & kept:

@@ -10,8 +10,8 @@ from pathlib import Path
 import structlog
 
 from node_service.engine.catalogue import EngineCatalogue
-from node_service.engine.supervisor import EngineSupervisor
 from node_service.errors import ArtifactBusy, NoSourceLeft, WeightsError
+from node_service.models.loader import Loader
 from node_service.models.record import ModelRecord
 from node_service.states import ModelState
 from node_service.weights.installer import Installer
@@ -32,7 +32,7 @@ class Provisioner:
     Parameters:
         records: the wanted models by id, kept by the manager.
         departing: those whose engines are still ending; a successor waits for them.
-        obstacle: says why no engine may be started now, or None.
+        loader: starts and ends their engines.
         changed: called when a model's state changed.
         drain_deadline_s: how long a stopping engine's requests are waited for.
     """
@@ -45,7 +45,7 @@ class Provisioner:
         engines: EngineCatalogue,
         records: dict[str, ModelRecord],
         departing: list[ModelRecord],
-        obstacle: Callable[[], str | None],
+        loader: Loader,
         changed: Callable[[], None],
         drain_deadline_s: float,
     ) -> None:
@@ -54,7 +54,7 @@ class Provisioner:
         self._engines = engines
         self._records = records
         self._departing = departing
-        self._obstacle = obstacle
+        self._loader = loader
         self._changed = changed
         self._drain_deadline_s = drain_deadline_s
         self._wake = asyncio.Event()
@@ -88,15 +88,7 @@ class Provisioner:
             await self._end_job()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(record.idle.wait(), self._drain_deadline_s)
-        await self.stop_engine(record)
-
-    async def stop_engine(self, record: ModelRecord) -> None:
-        """End a record's engine at once."""
-        task, record.engine_task = record.engine_task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        record.engine = None
+        await self._loader.stop(record)
 
     async def _end_job(self) -> None:
         if self._job is not None:
@@ -126,8 +118,8 @@ class Provisioner:
         try:
             if record.recheck and await self._still_good(record):
                 return
-            path = await self._fetch(record)
-            self._load(record, path)
+            record.path = await self._fetch(record)
+            self._load(record)
         except (ArtifactBusy, NoSourceLeft) as error:
             transient = isinstance(error, ArtifactBusy) or error.transient
             self._retry(record, str(error)) if transient else self._fail(record, str(error))
@@ -148,7 +140,7 @@ class Provisioner:
             record.generation = ordered
             raise
         if not (intact and record.ready):
-            await self.stop_engine(record)
+            await self._loader.stop(record)
             return False
         record.generation = ordered
         self._changed()
@@ -175,18 +167,13 @@ class Provisioner:
         self._stage(record, ModelState.INSTALLED, None)
         return path
 
-    def _load(self, record: ModelRecord, path: Path | None) -> None:
-        obstacle = self._obstacle()
-        if record.spec.resident and obstacle is not None:
-            self._retry(record, obstacle)
+    def _load(self, record: ModelRecord) -> None:
+        """Have a model loaded that is to be loaded at once."""
+        reason = self._loader.load(record) if record.spec.resident else None
+        if reason is not None:
+            self._retry(record, reason)
             return
         record.attempts = 0
-        if not record.spec.resident:
-            return
-        engine = EngineSupervisor(record.spec, path, self._engines, self._changed)
-        record.engine = engine
-        record.engine_task = asyncio.create_task(engine.run())
-        self._changed()
 
     def _retry(self, record: ModelRecord, error: str) -> None:
         record.due = True

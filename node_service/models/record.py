@@ -1,7 +1,9 @@
 """One model on this node, and what is reported about it."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from node_service.engine.protocol import Endpoint
@@ -13,6 +15,8 @@ from node_service.weights.store import InstalledArtifact
 from node_service.wire import ModelSpec
 
 _ERROR_LIMIT = 2000  # characters
+_UNUSED_GRACE_S = 30.0  # for whoever asked for a model to come back and use it
+_LOADING_RETRY_S = (1, 10)
 
 __all__ = ["ModelRecord", "orphan_report"]
 
@@ -40,6 +44,10 @@ class ModelRecord:
     leaving: bool = False
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     engine_task: asyncio.Task[None] | None = None
+    path: Path | None = None  # the file to open
+    loading: asyncio.Task[None] | None = None  # waits for room, then starts the engine
+    loading_since: float = 0.0  # monotonic seconds
+    used_at: float = 0.0  # monotonic seconds
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -47,6 +55,8 @@ class ModelRecord:
     @property
     def state(self) -> ModelState:
         """Where the model is: the engine's state once there is one."""
+        if self.loading is not None:
+            return ModelState.LOADING
         if self.engine is not None and self.stage is ModelState.INSTALLED:
             return self.engine.state
         return self.stage
@@ -63,6 +73,31 @@ class ModelRecord:
         """Whether requests are answered."""
         return self.state is ModelState.READY and not self.leaving
 
+    @property
+    def unloaded(self) -> bool:
+        """Whether the model is here, and nothing is done to load it."""
+        return self.state is ModelState.INSTALLED and self.engine is None and not self.leaving
+
+    @property
+    def holds_memory(self) -> bool:
+        """Whether its engine runs, or is about to."""
+        alive = self.engine is not None and self.engine.state is not ModelState.FAILED
+        return alive or self.loading is not None
+
+    @property
+    def last_used(self) -> float:
+        """When it was last of use, or ready to be; monotonic seconds."""
+        ready_at = None if self.engine is None else self.engine.ready_at
+        return max(self.used_at, ready_at or 0.0)
+
+    @property
+    def movable(self) -> bool:
+        """Whether it may be unloaded to make room. What was just loaded waits for whoever asked for it."""
+        ready_at = None if self.engine is None else self.engine.ready_at
+        if self.spec.resident or self.in_flight or not self.ready or ready_at is None:
+            return False
+        return self.used_at > ready_at or time.monotonic() - ready_at > _UNUSED_GRACE_S
+
     def enter(self) -> Endpoint:
         """Take a slot for a request and return where to send it; `leave` gives the slot back.
 
@@ -74,16 +109,18 @@ class ModelRecord:
         engine = self.engine
         endpoint = None if engine is None else engine.endpoint
         if engine is None or endpoint is None or not self.ready:
-            raise ModelLoading(self._loading_text(), param="model")
+            raise ModelLoading(self._loading_text(), param="model", retry_after_s=self._retry_after_s())
         if self.in_flight >= engine.slots:
             raise NodeBusy(f"all {engine.slots} slots of {self.spec.id} are taken", param="model")
         self.in_flight += 1
+        self.used_at = time.monotonic()
         self.idle.clear()
         return endpoint
 
     def leave(self) -> None:
         """Give a slot back."""
         self.in_flight -= 1
+        self.used_at = time.monotonic()
         if self.in_flight == 0:
             self.idle.set()
 
@@ -113,7 +150,19 @@ class ModelRecord:
         if self.state in (ModelState.DOWNLOADING, ModelState.QUEUED) and self.progress.bytes_total:
             done, total = self.progress.bytes_done, self.progress.bytes_total
             text += f": {done / 1e9:.1f} of {total / 1e9:.1f} GB"
+        if self.state is ModelState.LOADING:
+            text += f" {self.spec.size_bytes / 1e9:.1f} GB into memory for {self._loading_s():.0f} s"
         return text
+
+    def _loading_s(self) -> float:
+        return time.monotonic() - self.loading_since
+
+    def _retry_after_s(self) -> int | None:
+        """Return when to ask again: the longer it has taken, the later; None for the usual time."""
+        if self.state is not ModelState.LOADING:
+            return None
+        least, most = _LOADING_RETRY_S
+        return min(max(least, round(self._loading_s())), most)
 
 
 def orphan_report(artifacts: list[InstalledArtifact]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class ControlPlane:
     token: str = "token-1"
     next_token: str | None = None
     admission: str = "open"
+    memory_reserve_bytes: int = 0
     registrations: list[dict[str, Any]] = field(default_factory=list)
     heartbeats: list[dict[str, Any]] = field(default_factory=list)
     tokens_seen: list[str] = field(default_factory=list)
@@ -90,6 +91,7 @@ class ControlPlane:
             "store_id": store_id or self.store_id,
             "revision": revision,
             "admission": self.admission,
+            "memory_reserve_bytes": self.memory_reserve_bytes,
             "models": list(models),
             "remove": list(remove),
         }
