@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch bench bench-jobs check format lock reference migration clean
+.PHONY: help demo test test-switch bench bench-jobs bench-download check format lock reference migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ bench: ## Measure the router beside its peers, on loopback, in ten minutes or so
 bench-jobs: ## Measure jobs beside ansible-playbook by hand, on this machine. Last line: one JSON object.
 	@tools/env.sh dev
 	@exec $(PY) -m benchmarks.jobs
+
+bench-download: ## Measure how weights travel, on this machine; takes 6 GB of /dev/shm. Last line: one JSON object.
+	@tools/env.sh dev
+	@exec $(PY) -m benchmarks.download
 
 test-switch: ## Upgrades of three hosts under load: a quarter of an hour.
 	@tools/env.sh dev
