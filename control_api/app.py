@@ -28,6 +28,7 @@ from control_api.catalogue.service import CatalogueHooks, CatalogueService
 from control_api.catalogue.supported import SupportedModels
 from control_api.distribution import hub_routes
 from control_api.distribution import routes as distribution_routes
+from control_api.distribution.caller import NodeCaller
 from control_api.distribution.service import DistributionService
 from control_api.fleet import node_routes
 from control_api.fleet import repository as fleet_repository
@@ -87,6 +88,7 @@ class Services:
     hub: Hub
     popularity: PopularityCache
     distribution: DistributionService
+    caller: NodeCaller
     automation: JobService
     drift: DriftService
     providers: ProviderService
@@ -133,6 +135,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         hub=hub,
         popularity=popularity,
         distribution=distribution,
+        caller=NodeCaller(keys.routing),
         automation=jobs,
         drift=DriftService(jobs),
         providers=ProviderService(keys.routing, timeout_s=settings.hub_timeout_s),
@@ -189,6 +192,7 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             await firststart.let_in(settings, database)
             hub = await stack.enter_async_context(aclosing(Hub(settings)))
             services = wire(settings, database, keys, identity, hub)
+            stack.push_async_callback(services.caller.aclose)
             if local_node:
                 await firststart.local_host(settings, database, services.fleet)
             for name, loop in _loops(services).items():

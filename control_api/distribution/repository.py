@@ -138,6 +138,12 @@ async def open_tasks(session: AsyncSession, *, node_id: str | None = None, model
     return list((await session.exec(statement)).all())
 
 
+async def nodes_of_tasks(session: AsyncSession, task_ids: Collection[str]) -> list[Node]:
+    """Return the nodes that tasks are about."""
+    statement = select(Node).join(DownloadTask, col(DownloadTask.node_id) == col(Node.id))
+    return list((await session.exec(statement.where(col(DownloadTask.id).in_(task_ids)).distinct())).all())
+
+
 async def page_tasks(
     session: AsyncSession,
     *,

@@ -1,13 +1,16 @@
 """HTTP of distribution: orders, tasks, and what nodes read."""
 
+from collections.abc import Collection
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
+from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.models import Scope
 from control_api.access.principal import Operator, OperatorOrJob, Reader, ReaderOrJob, bearer, require
 from control_api.catalogue.routes import catalogue_of
 from control_api.distribution import repository
+from control_api.distribution.caller import NodeCaller
 from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
 from control_api.distribution.models import (
     AssignmentOut,
@@ -38,22 +41,37 @@ def _distribution(request: Request) -> DistributionService:
     return service
 
 
+async def _call(request: Request, background: BackgroundTasks, session: AsyncSession, task_ids: Collection[str]) -> None:
+    """Tell the nodes of these tasks, once the answer is out and so the transaction committed."""
+    caller: NodeCaller = request.state.caller
+    background.add_task(caller.sync, await repository.nodes_of_tasks(session, task_ids))
+
+
 @router.post("/models/distribute", status_code=202)
 async def distribute(
-    request: Request, order: DistributeRequest, principal: OperatorOrJob, session: WriteSession
+    request: Request, order: DistributeRequest, principal: OperatorOrJob, session: WriteSession, background: BackgroundTasks
 ) -> DistributeOut:
     """Order a model onto all nodes, onto some, or onto those where it fits (`auto`)."""
     model = await catalogue_of(request).model(session, order.model)
-    return await _distribution(request).distribute(session, model, order, principal)
+    ordered = await _distribution(request).distribute(session, model, order, principal)
+    await _call(request, background, session, ordered.task_ids)
+    return ordered
 
 
 @router.post("/nodes/{node_id}/models/pull", status_code=202)
 async def pull(
-    request: Request, node_id: IdStr, order: PullRequest, principal: OperatorOrJob, session: WriteSession
+    request: Request,
+    node_id: IdStr,
+    order: PullRequest,
+    principal: OperatorOrJob,
+    session: WriteSession,
+    background: BackgroundTasks,
 ) -> DistributeOut:
     """Order a model onto one node."""
     model = await catalogue_of(request).model(session, order.model)
-    return await _distribution(request).pull(session, model, node_id, order, principal)
+    ordered = await _distribution(request).pull(session, model, node_id, order, principal)
+    await _call(request, background, session, ordered.task_ids)
+    return ordered
 
 
 @router.post("/plan/placement")
@@ -89,9 +107,13 @@ async def get_task(request: Request, task_id: IdStr, _: ReaderOrJob, session: Re
 
 
 @router.post("/tasks/{task_id}/cancel")
-async def cancel_task(request: Request, task_id: IdStr, _: Operator, session: WriteSession) -> TaskOut:
+async def cancel_task(
+    request: Request, task_id: IdStr, _: Operator, session: WriteSession, background: BackgroundTasks
+) -> TaskOut:
     """Stop a download. The model is not sent to that node again until somebody orders it."""
-    return task_out(await _distribution(request).cancel(session, task_id))
+    cancelled = await _distribution(request).cancel(session, task_id)
+    await _call(request, background, session, [task_id])
+    return task_out(cancelled)
 
 
 _reader_or_job = require(Scope.READ, job=True)

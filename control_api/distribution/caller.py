@@ -1,0 +1,41 @@
+"""Tells nodes that there is something new, so that an order or a cancel does not wait for their next heartbeat."""
+
+import asyncio
+from collections.abc import Sequence
+
+import httpx2
+import structlog
+
+from control_api.fleet.models import Node
+from control_api.kit.secretbox import SecretBox
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 3.0
+_AT_ONCE = 16
+
+
+class NodeCaller:
+    """Calls ``POST /v0/sync`` of nodes. Nothing depends on it: who cannot be called learns of it by heartbeat."""
+
+    def __init__(self, box: SecretBox) -> None:
+        self._box = box
+        self._http = httpx2.AsyncClient(timeout=_TIMEOUT_S)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def sync(self, nodes: Sequence[Node]) -> None:
+        """Let nodes report and read their manifests now. Call it when the change is committed."""
+        await asyncio.gather(*(self._sync(node) for node in nodes))
+
+    async def _sync(self, node: Node) -> None:
+        headers = {"authorization": f"Bearer {self._box.decrypt(node.inference_key_encrypted)}"}
+        async with self._places:
+            try:
+                answer = await self._http.post(f"{node.base_url}/v0/sync", headers=headers)
+                answer.raise_for_status()
+            except httpx2.HTTPError as error:
+                log.info("node.not_called", node=node.name, error=str(error) or type(error).__name__)
