@@ -44,7 +44,7 @@ class Balancer:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._table: RouteTable | None = None
-        self._tiers: dict[str, tuple[tuple[RouteTarget, ...], tuple[RouteTarget, ...]]] = {}
+        self._tiers: dict[str, tuple[tuple[RouteTarget, ...], ...]] = {}
         self._in_flight: dict[Route, int] = {}
         self._breakers: dict[str, Breaker] = {}
         self._busy_until: dict[Route, float] = {}
@@ -142,7 +142,7 @@ class Balancer:
         self._skipped.add(lease.route)
 
     def _tiers_of(self, model: str) -> tuple[tuple[RouteTarget, ...], ...]:
-        """Return the targets of nodes that report, then those of silent ones; worked out once per table."""
+        """Return the targets of nodes that report, those that have it loaded first, then of silent ones; once per table."""
         if self._table is None:
             return ()
         tiers = self._tiers.get(model)
@@ -151,7 +151,9 @@ class Balancer:
             serving = [target for target in targets if self._table.serves(target)]
             loud = tuple(target for target in serving if not nodes[target.node_id].silent)
             silent = tuple(target for target in serving if nodes[target.node_id].silent)
-            tiers = self._tiers[model] = (loud, silent)
+            loaded = tuple(target for target in loud if target.ready)
+            unloaded = tuple(target for target in loud if not target.ready)
+            tiers = self._tiers[model] = (loaded, unloaded, silent)
         return tiers or ()
 
     def _is_candidate(self, target: RouteTarget, model: str, excluded: Set[str], now: float) -> bool:

@@ -14,6 +14,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.models import ApiKey, RevokedToken, SigningKey
 from control_api.access.principal import with_implied
 from control_api.catalogue.models import Model
+from control_api.distribution.models import Assignment
 from control_api.fleet.models import ModelState, Node, NodeModel, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import db_now
@@ -102,9 +103,13 @@ def _route_node(row: sa.Row[*tuple[Any, ...]], inference_key: str) -> RouteNode:
 
 async def _targets(session: AsyncSession) -> dict[str, tuple[RouteTarget, ...]]:
     targets: defaultdict[str, list[RouteTarget]] = defaultdict(list)
-    for report in (await session.exec(select(NodeModel))).all():
+    assigned = sa.and_(col(Assignment.node_id) == NodeModel.node_id, col(Assignment.model_id) == NodeModel.model_id)
+    rows = await session.exec(select(NodeModel, Assignment.residency).outerjoin(Assignment, assigned))
+    for report, residency in rows.all():
         ready = report.state is ModelState.READY
-        target = RouteTarget(report.node_id, ready, report.slots, report.state, report.bytes_done, report.bytes_total)
+        on_demand = residency == "on_demand" and report.state in (ModelState.INSTALLED, ModelState.LOADING)
+        progress = report.bytes_done, report.bytes_total
+        target = RouteTarget(report.node_id, ready, report.slots, report.state, *progress, on_demand=on_demand)
         targets[report.model_id].append(target)
     return {model: tuple(found) for model, found in targets.items()}
 

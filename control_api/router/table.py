@@ -22,7 +22,10 @@ class RouteNode:
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """A model on a node, as the node reported it. ``slots``: requests that it answers at the same time."""
+    """A model on a node, as the node reported it.
+
+    ``slots``: requests that it answers at the same time; ``on_demand``: not loaded, but the first request has it loaded.
+    """
 
     node_id: str
     ready: bool
@@ -30,6 +33,7 @@ class RouteTarget:
     state: str
     bytes_done: int
     bytes_total: int
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class RouteTable:
         return {provider.id: provider for provider in self.cloud.values()}
 
     def serves(self, target: RouteTarget) -> bool:
-        """Tell whether new work may go to a target: model ready, node in service. Its heartbeats may have stopped."""
+        """Tell whether new work may go to a target: model there, node in service. Its heartbeats may have stopped."""
         node = self.nodes.get(target.node_id)
-        return target.ready and node is not None and node.admission == "open" and (node.silent or node.state == "online")
+        usable = target.ready or target.on_demand
+        return usable and node is not None and node.admission == "open" and (node.silent or node.state == "online")

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from control_api.router.errors import PassedError
 
-BUSY_CODES = frozenset({"node_busy", "node_draining"})
+BUSY_CODES = frozenset({"node_busy", "node_draining", "model_loading"})
 
 
 class Verdict(Enum):

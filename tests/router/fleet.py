@@ -111,6 +111,7 @@ class Fleet:
         model_state: str = "ready",
         slots: int = 4,
         progress: tuple[int, int] = (0, 0),
+        on_demand: bool = False,
     ) -> FakeNode:
         """Add a node. ``up``: false for one that refuses connections."""
         node = FakeNode(f"node-{len(self.nodes) + 1}", behave)
@@ -119,7 +120,7 @@ class Fleet:
         if not up:
             await node.stop()
         entry = RouteNode(node.id, f"gpu-{len(self.nodes)}", node.url, node.inference_key, state, admission, silent)
-        target = RouteTarget(node.id, ready, slots, model_state, *progress)
+        target = RouteTarget(node.id, ready, slots, model_state, *progress, on_demand=on_demand)
         targets = (*self.table.models.get(model, ()), target)
         self.source.change(nodes={**self.table.nodes, node.id: entry}, models={**self.table.models, model: targets})
         return node

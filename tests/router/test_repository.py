@@ -10,6 +10,7 @@ import pytest
 from control_api.access.models import ApiKey, RevokedToken
 from control_api.access.tokens import INFERENCE_AUDIENCE, Signer, new_signing_key
 from control_api.catalogue.models import Model
+from control_api.distribution.models import Assignment
 from control_api.fleet.models import Admission, ModelState, Node, NodeModel, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
@@ -150,3 +151,26 @@ async def test_revocations_are_kept_until_the_token_would_have_expired(store: St
 
     assert table
     assert table.revoked_jti == {"fresh"}
+
+
+@pytest.mark.parametrize(
+    ("residency", "state", "expected"),
+    [
+        ("on_demand", ModelState.INSTALLED, True),
+        ("on_demand", ModelState.LOADING, True),
+        ("on_demand", ModelState.DOWNLOADING, False),
+        ("resident", ModelState.INSTALLED, False),
+    ],
+)
+async def test_only_what_is_there_and_assigned_so_is_loaded_on_demand(
+    store: Store, source: StoreSource, box: SecretBox, residency: str, state: ModelState, expected: bool
+) -> None:
+    assignment = Assignment(node_id="node-1", model_id=MODEL, generation=1, residency=residency)
+    await write(store, node_row(box, "http://node"), model_row())
+    await write(store, report(state), assignment)
+
+    table = await source.load(None)
+
+    assert table is not None
+    (target,) = table.models[MODEL]
+    assert (target.on_demand, table.serves(target)) == (expected, expected)
