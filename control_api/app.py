@@ -46,6 +46,7 @@ from control_api.kit.tasks import owned_task
 from control_api.providers import routes as provider_routes
 from control_api.providers.service import ProviderService
 from control_api.settings import Settings
+from control_api.telemetry import metrics
 from control_api.telemetry import routes as telemetry_routes
 from control_api.telemetry.breakers import Breakers
 from control_api.telemetry.service import HistoryPruner
@@ -66,6 +67,7 @@ _ROUTERS = (
     automation_routes.router,
     provider_routes.router,
     telemetry_routes.router,
+    metrics.router,
     check_routes.router,
     live.router,
 )

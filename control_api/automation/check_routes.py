@@ -6,7 +6,7 @@ from control_api.access.principal import Operator, Reader
 from control_api.automation.drift import DriftService
 from control_api.automation.models import Job
 from control_api.automation.plans import PlanService
-from control_api.automation.schemas import ApplyIn, HostDriftOut, HostsIn, JobOut, PlanOut
+from control_api.automation.schemas import ApplyIn, DriftApply, HostDriftOut, HostsIn, JobOut, PlanOut
 from control_api.automation.service import JobService
 from control_api.fleet import repository as fleet
 from control_api.kit.http import ReadSession, TelemetryRead, WriteSession
@@ -46,6 +46,14 @@ async def check_drift(
 ) -> JobOut:
     """Check hosts for drift; the answer is the job that does it."""
     return await _out(request, session, telemetry, await _drift(request).check(session, wanted, principal.label))
+
+
+@router.post("/drift/apply", status_code=status.HTTP_202_ACCEPTED)
+async def apply_drift(
+    wanted: DriftApply, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
+) -> JobOut:
+    """Put right what drifted: `converge.yml` on those of the hosts that had drifted at their latest check."""
+    return await _out(request, session, telemetry, await _drift(request).apply(session, wanted, principal.label))
 
 
 @router.post("/plan", status_code=status.HTTP_202_ACCEPTED)

@@ -1,12 +1,15 @@
 """Queries on check runs: plans, drift, and what may have disturbed them."""
 
 from collections.abc import Collection
+from datetime import datetime
 
+from sqlalchemy import func
 from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation.models import HostDrift, Job, JobHost, JobPurpose, JobStatus, Plan
+from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobPurpose, JobStatus, Plan
+from control_api.fleet.models import Host, HostState
 
 
 async def changed_meanwhile(session: AsyncSession, job: Job) -> set[str]:
@@ -40,3 +43,26 @@ async def drift_of(session: AsyncSession, host_ids: Collection[str]) -> dict[str
     """Return what was found on hosts at their latest check."""
     rows = (await session.exec(select(HostDrift).where(col(HostDrift.host_id).in_(host_ids)))).all()
     return {row.host_id: row for row in rows}
+
+
+async def drift_counts(session: AsyncSession) -> dict[HostStatus, int]:
+    """Return how many hosts in service were found how at their latest check; one that was never checked is unknown."""
+    found = select(HostDrift.status, func.count()).select_from(Host).outerjoin(HostDrift, col(HostDrift.host_id) == Host.id)
+    rows = await session.exec(found.where(Host.state != HostState.DECOMMISSIONED).group_by(col(HostDrift.status)))
+    counts = dict.fromkeys(HostStatus, 0)
+    for status, count in rows.all():
+        counts[HostStatus(status or HostStatus.UNKNOWN)] += count
+    return counts
+
+
+async def last_run(session: AsyncSession, purpose: JobPurpose) -> datetime | None:
+    """Return when the latest run for this purpose came to its end by itself; None: there was none."""
+    ended = [JobStatus.SUCCESSFUL, JobStatus.FAILED]
+    statement = select(func.max(Job.finished_at)).where(Job.purpose == purpose, col(Job.status).in_(ended))
+    return (await session.exec(statement)).one()
+
+
+async def drifted_ids(session: AsyncSession, host_ids: Collection[str]) -> list[str]:
+    """Return those of the hosts that had drifted at their latest check."""
+    found = select(HostDrift.host_id).where(col(HostDrift.host_id).in_(host_ids), HostDrift.status == HostStatus.DRIFTED)
+    return list((await session.exec(found)).all())

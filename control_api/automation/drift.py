@@ -10,9 +10,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import checks, repository
 from control_api.automation.models import HostDrift, HostStatus, Job, JobPurpose
-from control_api.automation.schemas import HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
+from control_api.automation.schemas import DriftApply, HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
 from control_api.automation.service import JobService
-from control_api.errors import MusterError
+from control_api.errors import Conflict, MusterError
 from control_api.fleet import repository as fleet
 from control_api.fleet.models import Host
 from control_api.kit.database import Store
@@ -38,6 +38,13 @@ class DriftService:
         hosts = await self._jobs.hosts_in_service(session, wanted.hosts)
         job = JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True, idempotency_key=idempotency_key)
         return await self._jobs.create(session, job, requested_by, purpose=JobPurpose.DRIFT)
+
+    async def apply(self, session: AsyncSession, wanted: DriftApply, requested_by: str) -> Job:
+        """Queue a run on those of the hosts that had drifted at their latest check. Raises ``Conflict`` if none had."""
+        drifted = await checks.drifted_ids(session, await self._jobs.hosts_in_service(session, wanted.hosts))
+        if not drifted:
+            raise Conflict("None of the hosts has drifted.", code="nothing_drifted", hint="Check again: `muster drift check`.")
+        return await self._jobs.create(session, JobCreate(playbook=PLAYBOOK, hosts=drifted, tags=wanted.tags), requested_by)
 
     async def show(self, session: AsyncSession, hosts: Sequence[Host]) -> list[HostDriftOut]:
         """Return what is known of hosts."""

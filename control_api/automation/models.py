@@ -53,6 +53,7 @@ class Job(ControlTable, table=True):
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     playbook: str = Field(max_length=128)
     extra_vars: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    tags: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Only tasks with one of them; none: all.")
     check: bool = False
     purpose: JobPurpose = Field(default=JobPurpose.RUN, sa_type=enum_type(JobPurpose))
     external: bool = False

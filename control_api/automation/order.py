@@ -41,6 +41,7 @@ class RunOrder(BaseModel):
     job_id: str
     attempt: int
     playbook: str
+    tags: list[str]
     check: bool
     purpose: JobPurpose
     fence: int

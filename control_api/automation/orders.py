@@ -19,7 +19,7 @@ from control_api.settings import Settings
 TOKEN_MARGIN_S = 600
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it, and its owner checked
 # What a run is told of its job, and of the settings, as they stand.
-_OF_JOB = {"attempt", "playbook", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
+_OF_JOB = {"attempt", "playbook", "tags", "check", "purpose", "fence", "timeout_s", "task_timeout_s", "extra_vars"}
 _OF_SETTINGS = {"project_dir", "site_dir", "state_dir", "cache_dir"}
 
 

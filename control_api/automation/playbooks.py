@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from control_api.automation.variables import VariableRules
-from control_api.errors import NotFound
+from control_api.errors import BadInput, NotFound
 from control_api.fleet.models import HostState
 
 
@@ -56,6 +58,7 @@ class PlaybookCatalogue:
         directory = project_dir / "playbooks"
         self._playbooks = {playbook.name: playbook for playbook in known if (directory / playbook.name).is_file()}
         self.variables = VariableRules.load(project_dir)
+        self.tags = _tags(project_dir)
 
     @property
     def names(self) -> list[str]:
@@ -71,8 +74,20 @@ class PlaybookCatalogue:
         playbook = self.find(name)
         return playbook.leaves if playbook else None
 
+    def check_tags(self, tags: Iterable[str]) -> None:
+        """Raise ``BadInput`` if no role has one of these tags: a run without a task would look as if all were well."""
+        if unknown := sorted(set(tags) - self.tags):
+            known = ", ".join(sorted(self.tags)) or "none"
+            raise BadInput(f"tags: no role has {', '.join(unknown)}.", code="unknown_tag", hint=f"Known: {known}.")
+
     def get(self, name: str) -> Playbook:
         """Return a playbook. Raises ``NotFound`` naming those that exist."""
         if not (playbook := self.find(name)):
             raise NotFound(f"No playbook {name!r}.", code="unknown_playbook", hint=f"Known: {', '.join(self.names) or 'none'}.")
         return playbook
+
+
+def _tags(project_dir: Path) -> frozenset[str]:
+    """Return the tags of the parts that roles have, as their ``tasks/main.yml`` names them."""
+    mains = [yaml.safe_load(path.read_text()) or [] for path in project_dir.glob("roles/*/tasks/main.yml")]
+    return frozenset(tag for tasks in mains for task in tasks for tag in task.get("tags", []))

@@ -13,11 +13,16 @@ Text = Annotated[str, StringConstraints(max_length=4096)]
 
 
 class JobCreate(Wire):
-    """``POST /v0/jobs``. ``hosts``: names or ids; ``timeout_s``: of the whole run, ``task_timeout_s``: of each of its tasks."""
+    """``POST /v0/jobs``.
+
+    ``hosts``: names or ids; ``tags``: only tasks with one of them, none: all; ``timeout_s``: of the whole run,
+    ``task_timeout_s``: of each of its tasks.
+    """
 
     playbook: LineStr
     hosts: Annotated[list[LineStr], MaxLen(10_000)]
     extra_vars: dict[str, Any] = Field(default_factory=dict)
+    tags: Annotated[list[LineStr], MaxLen(100)] = Field(default_factory=list)
     check: bool = False
     external: bool = False
     priority: Annotated[int, Ge(-100), Le(100)] = 0
@@ -47,6 +52,7 @@ class JobOut(Out):
     playbook: str
     hosts: list[JobHostOut]
     extra_vars: dict[str, Any]
+    tags: list[str] = []
     check: bool
     external: bool
     status: JobStatus
@@ -158,6 +164,12 @@ class HostsIn(Wire):
     """``POST /v0/drift`` and ``POST /v0/plan``. ``hosts``: names or ids; left out: all hosts in service."""
 
     hosts: Annotated[list[LineStr], MaxLen(10_000)] | None = None
+
+
+class DriftApply(HostsIn):
+    """``POST /v0/drift/apply``. ``hosts``: those that may be put right; ``tags``: only tasks with one of them, none: all."""
+
+    tags: Annotated[list[LineStr], MaxLen(100)] = Field(default_factory=list)
 
 
 class TaskFinding(Out):

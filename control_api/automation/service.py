@@ -22,8 +22,8 @@ from control_api.kit.clock import db_now, utcnow
 from control_api.kit.ids import first_id_at
 from control_api.settings import Settings
 
-_COPIED = {"id", "playbook", "extra_vars", "check", "external", "status", "reason", "attempt", "rc", "priority", "timeout_s",
-           "retry_of", "requested_by", "created_at", "started_at", "finished_at", "cancel_requested_at", "recap",
+_COPIED = {"id", "playbook", "extra_vars", "tags", "check", "external", "status", "reason", "attempt", "rc", "priority",
+           "timeout_s", "retry_of", "requested_by", "created_at", "started_at", "finished_at", "cancel_requested_at", "recap",
            "ansible_version", "playbook_revision", "task_timeout_s", "fence", "purpose"}  # fmt: skip
 
 SLOWEST_TASKS = 10
@@ -59,6 +59,7 @@ class JobService:
         """
         playbook = self.playbooks.get(wanted.playbook)
         self.playbooks.variables.check(wanted.extra_vars, "extra_vars")
+        self.playbooks.check_tags(wanted.tags)
         job = Job(
             **wanted.model_dump(exclude={"hosts", "timeout_s", "external"}),
             timeout_s=wanted.timeout_s or self._settings.job_timeout_s,
@@ -102,7 +103,7 @@ class JobService:
         if not known:
             raise Conflict("The job could not be stored.", code="job_not_stored")
         known_ids = {host.host_id for host in (await repository.hosts_of(session, [known.id]))[known.id]}
-        same = ("playbook", "extra_vars", "check", "external", "requested_by")
+        same = ("playbook", "extra_vars", "tags", "check", "external", "requested_by")
         if known_ids != host_ids or any(getattr(known, name) != getattr(job, name) for name in same):
             raise Conflict(
                 f"The idempotency key {job.idempotency_key!r} was used for another job.",
@@ -148,6 +149,7 @@ class JobService:
             playbook=job.playbook,
             hosts=again,
             extra_vars=job.extra_vars,
+            tags=job.tags,
             check=job.check,
             priority=job.priority,
             timeout_s=job.timeout_s,

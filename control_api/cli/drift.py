@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.jobs import watch
 from control_api.cli.output import print_json, print_table
 from control_api.client import Client
 from control_api.client.schemas import HostDriftOut, HostStatus, JobOut
@@ -47,8 +48,24 @@ def check(
     bad = [host for host in found if host.status is not HostStatus.IN_SYNC]
     if bad:
         drifted = any(host.status is HostStatus.DRIFTED for host in bad)
-        hint = "Put it right: muster jobs run converge.yml HOST" if drifted else None
+        hint = "Put it right: muster drift apply" if drifted else None
         raise fail(f"Not in sync: {', '.join(host.host.name for host in bad)}", hint, code=2)
+
+
+@app.command("apply")
+def apply(
+    hosts: Annotated[list[str] | None, typer.Argument(help="Names of hosts; default: all that drifted.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only tasks with this tag of a role; repeatable.")] = None,
+    watch_it: Annotated[bool, typer.Option("--watch", help="Show its output and exit as it does.")] = False,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Put right the hosts that had drifted at their latest check, and leave the others alone."""
+    job = call(url, key, lambda client: client.drift.apply(hosts or None, tag or []))
+    if watch_it:
+        return watch(job.id, url=url, key=key)
+    print_json(job) if as_json else print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
 
 
 def _print(found: list[HostDriftOut]) -> None:

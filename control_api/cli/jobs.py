@@ -44,6 +44,7 @@ def run(
     playbook: Annotated[str, typer.Argument(help="E.g. site.yml.")],
     hosts: Annotated[list[str], typer.Argument(help="Names of hosts.")],
     extra_var: Annotated[list[str] | None, typer.Option("--var", help="Role option NAME=VALUE (YAML); repeatable.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only tasks with this tag of a role; repeatable.")] = None,
     check: Annotated[bool, typer.Option(help="Change nothing, say what would change.")] = False,
     watch_it: Annotated[bool, typer.Option("--watch", help="Show its output and exit as it does.")] = False,
     url: Url = "",
@@ -51,7 +52,8 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Start a playbook on hosts."""
-    wanted = JobCreate(playbook=playbook, hosts=hosts, extra_vars=variables(extra_var or []), check=check)
+    options = {"extra_vars": variables(extra_var or []), "tags": tag or [], "check": check}
+    wanted = JobCreate(playbook=playbook, hosts=hosts, **options)
     job = call(url, key, lambda client: client.jobs.create(wanted))
     if watch_it:
         return watch(job.id, url=url, key=key)

@@ -21,6 +21,10 @@ class Drift:
         """Start a check of hosts by name or id; None: of all in service."""
         return await self._http.post(JobOut, "/v0/drift", {"hosts": None if hosts is None else [*hosts]})
 
+    async def apply(self, hosts: Sequence[str] | None = None, tags: Sequence[str] = ()) -> JobOut:
+        """Put right those of the hosts that had drifted at their latest check. Raises ApiError ``nothing_drifted``."""
+        return await self._http.post(JobOut, "/v0/drift/apply", {"hosts": None if hosts is None else [*hosts], "tags": [*tags]})
+
 
 class Plans:
     """``/v0/plan`` and ``/v0/apply``."""

@@ -54,6 +54,24 @@ async def test_one_changed_byte_on_a_host_is_exactly_that_task(site: Site, tmp_p
     assert found["gpu-03"]["reason"].startswith("unreachable in task 'Write a file': ")
 
 
+async def test_only_what_drifted_is_put_right_and_of_it_only_what_has_the_tag(site: Site, tmp_path: Path) -> None:
+    for name in ("same", "changed"):
+        (tmp_path / name).write_text("hello\n" if name == "same" else "hellO\n")
+        (tmp_path / name).chmod(0o600)
+        await add_host(site, name, tmp_path / name)
+    refused = await site.http.post("/v0/drift/apply", json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "nothing_drifted")
+    unknown = await site.http.post("/v0/jobs", json={"playbook": "site.yml", "hosts": ["same"], "tags": ["demo_wirte"]})
+    assert unknown.json()["error"]["message"] == "tags: no role has demo_wirte."
+    async with site.working():
+        await site.ended((await site.post("/v0/drift", {}))["id"])
+        job = await site.ended((await site.post("/v0/drift/apply", {"tags": ["demo_write"]}))["id"])
+    assert (job["status"], job["tags"], list(job["recap"])) == ("successful", ["demo_write"], ["changed"])
+    run = {event["task"] for event in await site.events(job["id"]) if event["host"]}
+    assert ("Write a file" in run, "Say what was given" in run) == (True, False)
+    assert (tmp_path / "changed").read_text() == "hello\n"
+
+
 async def test_check_says_nothing_of_a_host_that_something_else_changes_meanwhile(site: Site) -> None:
     await site.add_host("gpu-01")
     await site.add_host("gpu-02")

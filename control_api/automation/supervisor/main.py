@@ -119,7 +119,7 @@ class Supervisor:
             inventories=self._directory.inventories,
             environment=self._directory.environment(order.job_id),
             handler=self._handle,
-            options="--diff --check" if order.check else "--diff",
+            options=" ".join(_options(order)),
         )
 
     def _handle(self, raw: dict[str, Any]) -> bool:
@@ -135,3 +135,9 @@ class Supervisor:
         for host, problem in (await reap_hosts(self._order, self._directory, name, ssh_agent.pids)).items():
             text = f"Whether processes of the job are left on {host} could not be seen to: {problem}"
             await self._sink.note(text, host=host, status="failed")
+
+
+def _options(order: RunOrder) -> list[str]:
+    """Return the options of ansible-playbook; the names of tags are known ones."""
+    check = ["--check"] if order.check else []
+    return ["--diff", *check, *(["--tags", ",".join(order.tags)] if order.tags else [])]
