@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import SecretStr
 
 from control_api.errors import StartupError
 from control_api.kit.secretbox import SecretBox
@@ -26,7 +27,16 @@ class Keys:
 
 def load_keys(settings: Settings) -> Keys:
     """Return the keys of these settings. Raises ``StartupError`` if they are missing or malformed."""
-    given = {"routing": settings.routing_key, "credentials": settings.credentials_key}
+    return Keys(*_load(settings, "routing", "credentials"))
+
+
+def load_routing_key(settings: Settings) -> SecretBox:
+    """Return the key that routers need; they need not be given the other. Raises ``StartupError`` as ``load_keys``."""
+    return _load(settings, "routing")[0]
+
+
+def _load(settings: Settings, *names: str) -> list[SecretBox]:
+    given: dict[str, SecretStr | None] = {name: getattr(settings, f"{name}_key") for name in names}
     if all(given.values()):
         values = {name: key.get_secret_value() for name, key in given.items() if key}
     elif settings.database_url:
@@ -36,7 +46,7 @@ def load_keys(settings: Settings) -> Keys:
         )
     else:
         values = _kept(settings.state_dir / "keys.json")
-    return Keys(*(SecretBox(values[name], name=name) for name in ("routing", "credentials")))
+    return [SecretBox(values[name], name=name) for name in names]
 
 
 def _kept(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ import uvicorn
 from control_api import firststart
 from control_api.app import create_app, wire, worker_of
 from control_api.catalogue.hub import Hub
-from control_api.keys import load_keys
+from control_api.keys import load_keys, load_routing_key
 from control_api.kit.database import Database
 from control_api.migrations import runner
 from control_api.router.history import History
@@ -57,7 +57,7 @@ async def serve_router(settings: Settings) -> None:
     await runner.wait_until_current(settings)
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
-        source = StoreSource(database.control, load_keys(settings).routing)
+        source = StoreSource(database.control, load_routing_key(settings))
         async with History.open(database.telemetry) as history:
             await serve(router_settings(settings), source, sinks=[history], breaker_sink=StoreReport(database.telemetry))
     finally:
@@ -69,6 +69,7 @@ def router_settings(settings: Settings) -> RouterSettings:
     return RouterSettings(
         host=settings.router_host,
         port=settings.router_port,
+        reuse_port=settings.router_reuse_port,
         body_limit_bytes=settings.router_body_limit_bytes,
         queue_size=settings.router_queue_size,
         queue_deadline_s=settings.router_queue_deadline_s,

@@ -1,6 +1,7 @@
 """All settings of the control plane: one frozen object, made once by the CLI and passed down.
 
-Every field is read from ``MUSTER_<FIELD>``; ``muster doctor`` prints what is in force.
+Every field is read from ``MUSTER_<FIELD>``, or from a file of that name among systemd's credentials, so that secrets need not
+be in the environment; ``muster doctor`` prints what is in force.
 """
 
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import AliasChoices, Field, HttpUrl, SecretStr, TypeAdapter, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
 GIB = 1 << 30
 
@@ -42,6 +43,9 @@ class Settings(BaseSettings):
     api_url: str = Field(default="", description="How nodes reach the control API; default http://<api_host>:<api_port>.")
     router_host: str = Field(default="127.0.0.1", description="Where the router listens.")
     router_port: int = Field(default=8000, description="Its port.")
+    router_reuse_port: bool = Field(
+        default=False, description="Let several routers of this machine share the port; the kernel divides clients among them."
+    )
     router_url: str = Field(default="", description="How clients reach the router; default http://<router_host>:<router_port>.")
     dashboard_host: str = Field(default="127.0.0.1", description="Where the dashboard listens.")
     dashboard_port: int = Field(default=8081, description="Its port.")
@@ -102,6 +106,19 @@ class Settings(BaseSettings):
 
     log_format: Literal["json", "console"] = Field(default="console", description="Lines of JSON, or for people.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return where values come from, first come first served: arguments, environment, credentials of systemd."""
+        credentials = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        return init_settings, env_settings, credentials
 
     @field_validator("state_dir", "cache_dir", "project_dir", "site_dir", "run_dir")
     @classmethod

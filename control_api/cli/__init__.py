@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import drift, fleet, jobs, keys, models, ops, placement, plan, providers, serve, settings
+from control_api.cli import drift, fleet, jobs, keys, models, ops, placement, plan, providers, serve, settings, store
 
 app = typer.Typer(
     name="muster",
@@ -47,6 +47,7 @@ app.add_typer(models.tasks, name="tasks")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
 app.add_typer(settings.app, name="settings")
+app.add_typer(store.app, name="store")
 app.add_typer(ops.wheelhouse, name="wheelhouse")
 
 

@@ -19,7 +19,7 @@ from control_api.keys import load_keys
 from control_api.migrations import runner
 from control_api.settings import Settings
 
-wheelhouse = typer.Typer(no_args_is_help=True, help="The wheels that hosts install the node service from, without internet.")
+wheelhouse = typer.Typer(no_args_is_help=True, help="The wheels that hosts install from, without internet.")
 
 OK, BAD = "ok", "problem"
 
@@ -81,24 +81,34 @@ def _port(name: str, host: str, port: int) -> tuple[str, str]:
 
 @wheelhouse.command("build")
 def build(
-    python: Annotated[str, typer.Option(help="Versions of Python on the hosts, separated by commas.")] = "3.11,3.12,3.13,3.14",
+    python: Annotated[
+        str, typer.Option(help="Versions of Python on the hosts, separated by commas; default: all.", show_default=False)
+    ] = "",
     arch: Annotated[str, typer.Option(help="Architectures of the hosts, separated by commas.")] = "x86_64",
     engine_wheel: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="An engine built for CUDA, instead of the one from PyPI.")
     ] = None,
+    control_plane: Annotated[
+        bool, typer.Option("--control-plane", help="For playbooks/control_plane.yml, which puts Muster itself on a host.")
+    ] = False,
 ) -> None:
     """Build the wheelhouse: once, and again only when something in it changes."""
-    from control_api.wheelhouse import build_wheelhouse
+    from control_api.wheelhouse import CONTROL_PLANE, NODE, build_wheelhouse
 
     settings = load_settings()
+    product = CONTROL_PLANE if control_plane else NODE
     with Console(stderr=True).status("Building") as status:
-        folder = settings.cache_dir / "wheelhouse"
-        build_wheelhouse(
-            folder,
-            pythons=python.split(","),
-            project_dir=settings.project_dir,
-            arches=arch.split(","),
-            engine_wheels=[engine_wheel] if engine_wheel else [],
-            report=status.update,
-        )
+        folder = settings.cache_dir / ("wheelhouse-control-plane" if control_plane else "wheelhouse")
+        try:
+            build_wheelhouse(
+                folder,
+                pythons=python.split(",") if python else product.pythons,
+                project_dir=settings.project_dir,
+                arches=arch.split(","),
+                engine_wheels=[engine_wheel] if engine_wheel else [],
+                product=product,
+                report=status.update,
+            )
+        except MusterError as error:
+            raise fail(error.message, error.hint) from error
     print(folder)

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -64,18 +66,28 @@ class StoreSchema:
 
     def upgrade(self) -> None:
         """Bring the store to the head, alone: others wait on the lock."""
+        with self._alone():
+            command.upgrade(self.config(), "head")
+
+    def downgrade(self, revision: str) -> None:
+        """Bring the store back to a revision, so that an older version of Muster can use it again."""
+        with self._alone():
+            command.downgrade(self.config(), revision)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if self.sync_url.startswith("sqlite"):
             path = Path(self.sync_url.removeprefix("sqlite:///"))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(f"{path}.migrating", timeout=LOCK_TIMEOUT_S):
-                command.upgrade(self.config(), "head")
+                yield
             return
         engine = sa.create_engine(self.sync_url)
         try:
             with engine.connect() as connection, connection.begin():
                 connection.execute(sa.text("SET LOCAL lock_timeout = '120s'"))
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
-                command.upgrade(self.config(), "head")
+                yield
         finally:
             engine.dispose()
 

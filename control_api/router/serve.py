@@ -76,7 +76,7 @@ async def serve(
 
     Raises ``StartupError`` if it cannot listen.
     """
-    listener = listener or _listen(settings.host, settings.port)
+    listener = listener or _listen(settings)
     async with router_app(settings, source, sinks, breaker_sink) as app:
         server = HttpServer(app, shutdown_deadline_s=settings.shutdown_deadline_s)
         async with server.listening(listener):
@@ -84,9 +84,10 @@ async def serve(
                 await stop.wait()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(settings: RouterSettings) -> socket.socket:
+    host, port = settings.host, settings.port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=settings.reuse_port)
     except OSError as error:
         raise StartupError(f"The router cannot listen on {host}:{port}: {error}", code="cannot_listen") from error

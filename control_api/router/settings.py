@@ -10,6 +10,7 @@ class RouterSettings:
     Parameters
     ----------
     host, port: where it listens.
+    reuse_port: others of the same user may listen there too; the kernel divides clients among them.
     body_limit_bytes: largest request, and largest answer that is not a stream.
     queue_size: callers that may wait for a free slot, per model.
     queue_deadline_s: how long one of them may wait.
@@ -25,6 +26,7 @@ class RouterSettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    reuse_port: bool = False
     body_limit_bytes: int = 100_000_000
     queue_size: int = 256
     queue_deadline_s: float = 30.0

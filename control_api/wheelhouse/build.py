@@ -12,9 +12,10 @@ from packaging.utils import parse_wheel_filename
 from control_api.errors import BadInput
 from control_api.wheelhouse.builder import COMMAND_TIMEOUT_S, Builder, Report
 from control_api.wheelhouse.manifest import Wheelhouse, present_bundles, read_manifest, sha256_of, write_manifest
-from control_api.wheelhouse.target import ARCHITECTURES, PYTHONS, check_targets, check_wheel
+from control_api.wheelhouse.product import NODE, PYTHONS, Product
+from control_api.wheelhouse.target import ARCHITECTURES, check_targets, check_wheel
 
-FORMAT = 2  # of a bundle; part of the key, so that a change of the layout builds anew
+FORMAT = 3  # of a bundle; part of the key, so that a change of the layout builds anew
 
 
 def build_wheelhouse(
@@ -25,6 +26,7 @@ def build_wheelhouse(
     arches: Sequence[str] = ARCHITECTURES[:1],
     accelerator: str = "cpu",
     engine_wheels: Sequence[Path] = (),
+    product: Product = NODE,
     report: Report = lambda _: None,
 ) -> Wheelhouse:
     """Make the bundles that are missing and return the wheelhouse; without any missing it takes milliseconds.
@@ -32,10 +34,11 @@ def build_wheelhouse(
     Parameters
     ----------
     directory: where the wheelhouse is; made if needed. Safe to call from several processes.
-    project_dir: holds `node_service/`, `requirements/{node,control,native}.txt`.
+    project_dir: a checkout of Muster.
     pythons, arches: the targets, each Python on each architecture.
     accelerator: `cpu`; an engine for GPUs comes as an engine wheel.
     engine_wheels: wheels that replace those of the same name, e.g. an xllamacpp built for CUDA.
+    product: what the wheelhouse is for; each has a directory of its own.
     report: called with one line for each step.
 
     Raises
@@ -43,29 +46,27 @@ def build_wheelhouse(
     BadInput: a target, accelerator or engine wheel that cannot be used.
     Unavailable: a command failed, e.g. because the package index is not reachable.
     """
-    check_targets(pythons, arches, accelerator)
+    check_targets(product, pythons, arches, accelerator)
     directory.mkdir(parents=True, exist_ok=True)
     targets = [(python, arch) for arch in arches for python in pythons]
-    key = _key(project_dir, engine_wheels)
+    key = _key(product, project_dir, engine_wheels)
     with FileLock(directory / ".lock", timeout=COMMAND_TIMEOUT_S):
         present = present_bundles(directory, key)
         missing = [target for target in targets if target not in {(b.python, b.arch) for b in present}]
         if not missing:
             return read_manifest(directory)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".build-") as scratch:
-            builder = Builder(Path(scratch), directory, project_dir, engine_wheels, report)
-            node_wheel = builder.node_wheel()
-            bundles = [*present, *(builder.bundle(node_wheel, *target) for target in missing)]
-        wheelhouse = Wheelhouse(str(parse_wheel_filename(node_wheel.name)[1]), key, tuple(bundles))
+            builder = Builder(product, Path(scratch), directory, project_dir, engine_wheels, report)
+            own_wheel = builder.own_wheel()
+            bundles = [*present, *(builder.bundle(own_wheel, *target) for target in missing)]
+        wheelhouse = Wheelhouse(str(parse_wheel_filename(own_wheel.name)[1]), key, tuple(bundles))
         write_manifest(directory, wheelhouse)
         return wheelhouse
 
 
-def _key(project_dir: Path, engine_wheels: Sequence[Path]) -> str:
+def _key(product: Product, project_dir: Path, engine_wheels: Sequence[Path]) -> str:
     """Hash everything that the content of bundles follows from."""
-    source = project_dir / "node_service"
-    inputs = [path for path in sorted(source.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    inputs += [project_dir / "requirements" / name for name in ("node.txt", "control.txt", "native.txt")]
+    inputs = product.inputs(project_dir)
     if absent := [path for path in (*inputs, *engine_wheels) if not path.is_file()]:
         raise BadInput(f"{absent[0]} does not exist", hint="the wheelhouse is built in a checkout of Muster")
     for wheel in engine_wheels:

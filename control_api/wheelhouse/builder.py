@@ -13,6 +13,7 @@ from packaging.utils import parse_wheel_filename
 from control_api.errors import BadInput, Unavailable
 from control_api.wheelhouse.manifest import Bundle, sha256_of
 from control_api.wheelhouse.native import CARRIER, pack_native
+from control_api.wheelhouse.product import Product
 from control_api.wheelhouse.target import locked, platforms, wheel_tags
 
 COMMAND_TIMEOUT_S = 900
@@ -24,8 +25,15 @@ class Builder:
     """Makes bundles in a scratch directory on the wheelhouse's file system."""
 
     def __init__(
-        self, scratch: Path, directory: Path, project_dir: Path, engine_wheels: Sequence[Path], report: Report
+        self,
+        product: Product,
+        scratch: Path,
+        directory: Path,
+        project_dir: Path,
+        engine_wheels: Sequence[Path],
+        report: Report,
     ) -> None:
+        self._product = product
         self._scratch = scratch
         self._directory = directory
         self._project_dir = project_dir
@@ -33,36 +41,44 @@ class Builder:
         self._report = report
         self._uv = _find_uv()
 
-    def node_wheel(self) -> Path:
-        """Build the wheel of the node service."""
-        self._report("building the muster-node wheel")
-        out_dir = self._scratch / "node"
-        source = str(self._project_dir / "node_service")
-        _run([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], "building muster-node")
+    def own_wheel(self) -> Path:
+        """Build the wheel of the product itself."""
+        name = self._product.name
+        self._report(f"building the {name} wheel")
+        out_dir = self._scratch / "own"
+        source = str(self._project_dir / self._product.source)
+        _run([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], f"building {name}")
         return next(out_dir.glob("*.whl"))
 
-    def bundle(self, node_wheel: Path, python: str, arch: str) -> Bundle:
+    def bundle(self, own_wheel: Path, python: str, arch: str) -> Bundle:
         """Download what one target needs and pack it."""
         self._report(f"collecting wheels for Python {python} on {arch}")
         content = self._scratch / f"{python}-{arch}"
         wheels = content / "wheels"
         wheels.mkdir(parents=True)
-        own = [node_wheel, *self._fitting_engine_wheels(python, arch)]
+        own = [own_wheel, *self._fitting_engine_wheels(python, arch)]
         replaced = {parse_wheel_filename(wheel.name)[0] for wheel in own}
         locks = self._project_dir / "requirements"
-        needed = [block for name, block in locked(locks / "node.txt", python, arch) if name not in replaced]
-        tools = [
-            _locked_one(locks / "control.txt", "uv", python, arch),
-            _locked_one(locks / "native.txt", CARRIER, python, arch),
-        ]
-        self._download([*needed, *tools], wheels, python, arch)
-        _extract_uv(wheels, content / "bin" / "uv")
+        needed = {n: block for n, block in locked(locks / self._product.lock, python, arch) if n not in replaced}
+        tools = {"uv": _locked_one(locks / "control.txt", "uv", python, arch)}
+        if self._product.has_engine:
+            tools[CARRIER] = _locked_one(locks / "native.txt", CARRIER, python, arch)
+        self._download([*(tools | needed).values()], wheels, python, arch)
+        _extract_uv(wheels, content / "bin" / "uv", keep_wheel="uv" in needed)
         for wheel in own:
             shutil.copy(wheel, wheels)
-        own.append(pack_native(wheels, arch))
-        requirements = [*needed, *(_requirement(wheel) for wheel in own)]
+        if self._product.has_engine:
+            own.append(pack_native(wheels, arch))
+        self._copy_project(content / "project")
+        requirements = [*needed.values(), *(_requirement(wheel) for wheel in own)]
         (content / "requirements.txt").write_text("\n".join(requirements) + "\n")
         return self._pack(content, python, arch)
+
+    def _copy_project(self, target: Path) -> None:
+        for file in self._product.project_files(self._project_dir):
+            copy = target / file.relative_to(self._project_dir)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
 
     def _fitting_engine_wheels(self, python: str, arch: str) -> list[Path]:
         tags = set(wheel_tags(python, arch))
@@ -90,11 +106,11 @@ class Builder:
         sums = "".join(f"{sha256_of(content / member)}  {member}\n" for member in members)
         (content / "SHA256SUMS").write_text(sums)
         archive = self._scratch / f"{python}-{arch}.tar"
-        with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(archive, "w", format=tarfile.GNU_FORMAT) as tar:
             for member in [*members, Path("SHA256SUMS")]:
                 tar.add(content / member, arcname=str(member), filter=_anonymous)
         digest = sha256_of(archive)
-        name = f"muster-node-cp{python.replace('.', '')}-{arch}-{digest[:12]}.tar"
+        name = f"{self._product.name}-cp{python.replace('.', '')}-{arch}-{digest[:12]}.tar"
         size_bytes = archive.stat().st_size
         archive.replace(self._directory / name)
         self._report(f"packed {name} ({size_bytes / 1e6:.0f} MB)")
@@ -114,15 +130,16 @@ def _requirement(wheel: Path) -> str:
     return f"{name}=={version} --hash=sha256:{sha256_of(wheel)}"
 
 
-def _extract_uv(wheels: Path, target: Path) -> None:
-    """Take the binary out of uv's wheel, which the host does not install."""
+def _extract_uv(wheels: Path, target: Path, *, keep_wheel: bool) -> None:
+    """Take the binary out of uv's wheel; a host that does not use it later does not install the wheel."""
     wheel = next(wheels.glob("uv-*.whl"))
     target.parent.mkdir()
     with ZipFile(wheel) as archive:
         member = next(name for name in archive.namelist() if name.endswith("/scripts/uv"))
         target.write_bytes(archive.read(member))
     target.chmod(0o755)
-    wheel.unlink()
+    if not keep_wheel:
+        wheel.unlink()
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

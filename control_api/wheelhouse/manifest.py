@@ -1,4 +1,4 @@
-"""What a wheelhouse holds: `manifest.json`, which the role `node_service` reads, and the list of hashes."""
+"""What a wheelhouse holds: `manifest.json`, which the roles read, and the list of hashes."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class Bundle:
 
 @dataclass(frozen=True)
 class Wheelhouse:
-    """The bundles of one version of the node service; `key` names all that they were made from."""
+    """The bundles of one version; `key` names all that they were made from."""
 
     version: str
     key: str
@@ -62,7 +62,7 @@ def write_manifest(directory: Path, wheelhouse: Wheelhouse) -> None:
         fresh.write_text(text)
         fresh.replace(directory / name)
     named = {bundle.file for bundle in wheelhouse.bundles}
-    for path in directory.glob("muster-node-*.tar"):
+    for path in directory.glob("*.tar"):
         if path.name not in named and path.stat().st_mtime < time.time() - UNUSED_BUNDLE_S:
             path.unlink()
 

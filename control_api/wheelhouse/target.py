@@ -8,18 +8,18 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from control_api.errors import BadInput
+from control_api.wheelhouse.product import PYTHONS, Product
 
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 ARCHITECTURES = ("x86_64", "aarch64")
 NEWEST_GLIBC = 34  # RHEL 9; Debian 12 and Ubuntu 22.04 have newer ones
 
 
-def check_targets(pythons: Sequence[str], arches: Sequence[str], accelerator: str) -> None:
+def check_targets(product: Product, pythons: Sequence[str], arches: Sequence[str], accelerator: str) -> None:
     """Raise BadInput for a target or accelerator that there is nothing for."""
-    if unknown := [python for python in pythons if python not in PYTHONS]:
-        raise BadInput(f"no node runs on Python {', '.join(unknown)}; supported: {', '.join(PYTHONS)}")
+    if unknown := [python for python in pythons if python not in product.pythons]:
+        raise BadInput(f"no {product.name} runs on Python {', '.join(unknown)}; supported: {', '.join(product.pythons)}")
     if unknown := [arch for arch in arches if arch not in ARCHITECTURES]:
-        raise BadInput(f"no node runs on {', '.join(unknown)}; supported: {', '.join(ARCHITECTURES)}")
+        raise BadInput(f"no {product.name} runs on {', '.join(unknown)}; supported: {', '.join(ARCHITECTURES)}")
     if accelerator != "cpu":
         raise BadInput(f"there is no public engine wheel for {accelerator}", hint="give one with --engine-wheel")
 

@@ -15,7 +15,7 @@ from tests.running import Api
 pytestmark = pytest.mark.anyio
 
 NO_HOME = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "wheelhouse", "serve"]
+COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "wheelhouse", "serve", "store"]
 
 
 def run(api: Api, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

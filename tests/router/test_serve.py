@@ -1,6 +1,7 @@
 """The router as a process: it starts, stops when told, and finishes what it began."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
@@ -9,6 +10,7 @@ import httpx2
 import pytest
 
 from control_api.errors import StartupError
+from control_api.kit.tasks import owned_task
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from tests.router import nodes
@@ -62,6 +64,29 @@ async def test_a_taken_port_is_said_so() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=f"127.0.0.1:{port}"):
             await serve(RouterSettings(port=port), Fleet().source)
+
+
+async def test_routers_that_share_a_port_stand_in_for_one_another() -> None:
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind(("127.0.0.1", 0))
+        settings = RouterSettings(port=held.getsockname()[1], reuse_port=True)
+        url = f"http://127.0.0.1:{settings.port}"
+        async with owned_task(serve(settings, Fleet().source), name="second"):
+            async with owned_task(serve(settings, Fleet().source), name="first"):
+                await accepted(url)
+            await accepted(url)
+
+
+async def accepted(url: str) -> None:
+    """Wait until somebody answers."""
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                async with httpx2.AsyncClient() as http:
+                    if (await http.get(url + "/healthz")).status_code == 200:
+                        return
+            await asyncio.sleep(0.01)
 
 
 async def refused(url: str) -> None:

@@ -11,7 +11,8 @@ from typing import IO
 import pytest
 
 from control_api.errors import BadInput, Unavailable
-from control_api.wheelhouse import Wheelhouse, build_wheelhouse
+from control_api.wheelhouse import CONTROL_PLANE, Wheelhouse, build_wheelhouse
+from control_api.wheelhouse.target import locked
 from tests.ansible.standin_project import make_project
 
 # One requirement for old Pythons only, so that markers are seen to be those of the target and not of this Python.
@@ -22,6 +23,16 @@ exceptiongroup==1.3.1 ; python_full_version < '3.12' \\
 sniffio==1.3.1 \\
     --hash=sha256:2f6da418d1f1e0fddd844478f41680e794e6051915791a034ff65e5f100525a2 \\
     --hash=sha256:f4324edc670a0f49750a81b895f35c3adb843cca46f0530f79fc1babb23789dc
+"""
+CONTROL_PYPROJECT = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "muster"
+version = "0.0.2"
+[tool.hatch.build.targets.wheel]
+packages = ["control_api", "dashboards"]
 """
 OWN = ["muster_node", "muster_node_native"]
 
@@ -135,8 +146,8 @@ def test_an_engine_wheel_takes_the_place_of_the_public_one(project: Path, tmp_pa
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"pythons": ["3.9"]}, "no node runs on Python 3.9"),
-        ({"arches": ["riscv64"]}, "no node runs on riscv64"),
+        ({"pythons": ["3.9"]}, "no muster-node runs on Python 3.9"),
+        ({"arches": ["riscv64"]}, "no muster-node runs on riscv64"),
         ({"accelerator": "cuda12"}, "no public engine wheel for cuda12"),
         ({"engine_wheels": [Path("engine.zip")]}, "engine.zip does not exist"),
     ],
@@ -153,3 +164,40 @@ def test_a_wrong_hash_stops_the_build_and_leaves_no_bundle(tmp_path: Path) -> No
         build_wheelhouse(tmp_path / "out", project_dir=project, pythons=["3.13"])
 
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+
+
+def test_the_control_plane_brings_its_playbooks_and_nothing_of_the_site(tmp_path: Path) -> None:
+    """The lock is cut down to what every wheelhouse needs, and the wheel to one module."""
+    project = make_project(tmp_path / "project")
+    texts = {
+        "pyproject.toml": CONTROL_PYPROJECT,
+        "README.md": "",
+        "control_api/__init__.py": "",
+        "dashboards/__init__.py": "",
+        "playbooks/site.yml": "[]",
+        "playbooks/__pycache__/left.pyc": "",
+        "roles/one/tasks/main.yml": "[]",
+        "plugins/action/one.py": "",
+        "inventory/muster.yml": "",
+        "inventory/plugins/muster.py": "",
+        "inventory/my-site.yml": "a password",
+        "ansible.cfg": "",
+        "supported_models.json": "{}",
+    }
+    for name, text in texts.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    lock = project / "requirements" / "control.txt"
+    kept = [block for name, block in locked(lock, "3.13", "x86_64") if name in ("h11", "uv")]
+    lock.write_text("\n".join(kept).replace(" --hash", " \\\n    --hash") + "\n")
+
+    made = build_wheelhouse(tmp_path / "out", project_dir=project, pythons=["3.13"], product=CONTROL_PLANE)
+
+    assert made.version == "0.0.2"
+    assert [wheel.split("-")[0] for wheel in made.bundles[0].wheels] == ["h11", "muster", "uv"]
+    with tarfile.open(tmp_path / "out" / made.bundles[0].file) as opened:
+        brought = {name.removeprefix("project/") for name in opened.getnames() if name.startswith("project/")}
+        requirements = content(opened, "requirements.txt").decode()
+    assert {"playbooks/site.yml", "inventory/muster.yml", "node_service/muster_node.py", "requirements/node.txt"} <= brought
+    assert not brought & {"inventory/my-site.yml", "playbooks/__pycache__/left.pyc", "control_api/__init__.py"}
+    assert requirements.count("uv==") == 1

@@ -1,0 +1,73 @@
+"""``muster store``: the tables of the control plane. The control API migrates by itself; this is for whoever upgrades it."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Annotated
+
+import sqlalchemy as sa
+import typer
+from alembic.util import CommandError
+
+from control_api.cli.connection import Json, fail
+from control_api.cli.output import print_table
+from control_api.cli.serve import load_settings
+from control_api.errors import MusterError
+from control_api.migrations import runner
+from control_api.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="The tables of the control plane, for upgrades.")
+
+
+@app.command("status")
+def status(as_json: Json = False) -> None:
+    """Show the revisions of the tables, and those that this version needs."""
+    settings = load_settings()
+    found = _guarded(settings, lambda: [(s.name, s.current(), s.head()) for s in runner.schemas(settings)])
+    if as_json:
+        stores = {name: {"revision": revision, "needs": needs} for name, revision, needs in found}
+        print(json.dumps({"stores": stores, "current": all(revision == needs for _, revision, needs in found)}))
+        return
+    print_table(["STORE", "REVISION", "NEEDS"], [(name, rev or "empty", needs) for name, rev, needs in found], empty="")
+
+
+@app.command("migrate")
+def migrate(
+    to: Annotated[
+        list[str] | None,
+        typer.Option(help="STORE=REVISION to go back to, as `status` showed it, before an older version starts; repeatable."),
+    ] = None,
+    router_role: Annotated[
+        str, typer.Option(help="Role of PostgreSQL that routers connect as: it may read routes and add history, nothing else.")
+    ] = "",
+) -> None:
+    """Bring the tables to what this version needs. Stop the other processes first."""
+    settings = load_settings()
+    _guarded(settings, lambda: _go_back(settings, to) if to else asyncio.run(runner.upgrade(settings)))
+    if router_role:
+        from control_api.router.grants import grant_router
+
+        if not settings.database_url:
+            raise fail("--router-role is for PostgreSQL; on SQLite there are no roles.", code=2)
+        _guarded(settings, lambda: grant_router(settings.control_url, router_role))
+
+
+def _go_back(settings: Settings, targets: list[str]) -> None:
+    wanted = dict(target.partition("=")[::2] for target in targets)
+    schemas = {schema.name: schema for schema in runner.schemas(settings)}
+    if unknown := [name for name in wanted if name not in schemas]:
+        raise fail(f"There is no store {unknown[0]!r}.", f"STORE is one of {', '.join(schemas)}.", code=2)
+    for name, revision in wanted.items():
+        schemas[name].downgrade(revision)  # type: ignore[index]
+
+
+def _guarded[Answer](settings: Settings, action: Callable[[], Answer]) -> Answer:
+    try:
+        return action()
+    except MusterError as error:
+        raise fail(error.message, error.hint) from error
+    except CommandError as error:
+        raise fail(f"{error}.", "See `muster store status`.") from error
+    except sa.exc.DBAPIError as error:
+        where = "PostgreSQL" if settings.database_url else f"SQLite in {settings.state_dir}"
+        raise fail(f"{where} refused: {error.orig}") from error

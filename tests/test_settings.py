@@ -1,0 +1,39 @@
+"""Where settings come from."""
+
+from pathlib import Path
+
+import pytest
+
+from control_api.errors import StartupError
+from control_api.keys import load_keys, load_routing_key
+from control_api.kit.secretbox import SecretBox
+from control_api.settings import Settings
+
+POSTGRES = "postgresql+psycopg://muster@/muster"
+
+
+def test_a_secret_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "muster_routing_key").write_text(SecretBox.new_key() + "\n")
+    (tmp_path / "muster_database_url").write_text(POSTGRES)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+
+    settings = Settings()
+
+    assert settings.database_url == POSTGRES
+    assert load_routing_key(settings).name == "routing"
+
+
+def test_the_environment_goes_before_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "muster_api_port").write_text("1")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("MUSTER_API_PORT", "2")
+
+    assert Settings().api_port == 2
+
+
+def test_only_a_router_runs_without_the_key_of_credentials() -> None:
+    settings = Settings(database_url=POSTGRES, routing_key=SecretBox.new_key())
+
+    assert load_routing_key(settings).name == "routing"
+    with pytest.raises(StartupError, match="MUSTER_CREDENTIALS_KEY must be given"):
+        load_keys(settings)
