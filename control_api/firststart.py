@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from pydantic import SecretStr
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import bootstrap
@@ -47,14 +48,19 @@ async def prepare(settings: Settings, database: Database, keys: Keys) -> Identit
 
 
 async def let_in(settings: Settings, database: Database) -> None:
-    """Make the ways in: the given key, the first admin's link, and keys for this user's own processes. API only."""
+    """Make the ways in: given keys, the first admin's link, and keys for this user's own processes. API only."""
     async with database.control.write() as session:
-        given = settings.bootstrap_api_key
-        await bootstrap.bootstrap_key(session, given.get_secret_value() if given else None)
+        await _given_key(session, "BOOTSTRAP", settings.bootstrap_api_key, Scope.ADMIN)
+        await _given_key(session, "DASHBOARD", settings.dashboard_api_key, Scope.READ)
         await _setup_link(session, settings)
         if not settings.database_url:
             await _key_file(session, settings.state_dir / LOCAL_KEY_FILE, "local operator", [Scope.ADMIN])
             await _key_file(session, settings.state_dir / DASHBOARD_KEY_FILE, "dashboard", [Scope.READ])
+
+
+async def _given_key(session: AsyncSession, whose: str, given: SecretStr | None, scope: Scope) -> None:
+    wanted = ApiKeyCreate(name=whose.lower(), scopes=[scope])
+    await bootstrap.given_key(session, f"MUSTER_{whose}_API_KEY", given.get_secret_value() if given else None, wanted)
 
 
 async def _setup_link(session: AsyncSession, settings: Settings) -> None:

@@ -9,6 +9,7 @@ from control_api.app import create_app, wire, worker_of
 from control_api.catalogue.hub import Hub
 from control_api.keys import load_keys, load_routing_key
 from control_api.kit.database import Database
+from control_api.kit.systemd import notify_ready
 from control_api.migrations import runner
 from control_api.router.history import History
 from control_api.router.report import StoreReport
@@ -91,7 +92,9 @@ async def run_worker(settings: Settings) -> None:
     try:
         identity = await firststart.prepare(settings, database, keys)
         async with aclosing(Hub(settings)) as hub:
-            await worker_of(wire(settings, database, keys, identity, hub), stop_jobs=False).run()
+            worker = worker_of(wire(settings, database, keys, identity, hub), stop_jobs=False)
+            notify_ready()
+            await worker.run()
     finally:
         await database.close()
 
@@ -108,6 +111,7 @@ async def serve_dashboard(settings: Settings) -> None:
         router_url=settings.public_router_url,
         public_url=settings.dashboard_url,
         secure_cookies=settings.dashboard_secure_cookies,
+        service_key=settings.dashboard_api_key.get_secret_value() if settings.dashboard_api_key else None,
         service_token_file=settings.state_dir / firststart.DASHBOARD_KEY_FILE,
     )
     await serve_panel(wanted)

@@ -1,7 +1,7 @@
 """All settings of the control plane: one frozen object, made once by the CLI and passed down.
 
-Every field is read from ``MUSTER_<FIELD>``, or from a file of that name among systemd's credentials, so that secrets need not
-be in the environment; ``muster doctor`` prints what is in force.
+Every field is read from ``MUSTER_<FIELD>``, or from a file of that name in the directory ``MUSTER_SECRETS_DIR``, which keeps
+secrets out of the environment. ``muster doctor`` prints what is in force.
 """
 
 import os
@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import AliasChoices, Field, HttpUrl, SecretStr, TypeAdapter, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+from control_api.errors import StartupError
 
 GIB = 1 << 30
 
@@ -32,6 +34,10 @@ class Settings(BaseSettings):
     state_dir: Path = Field(default_factory=_default_state_dir, description="Databases, keys, run directories and services.")
     cache_dir: Path = Field(default_factory=_default_cache_dir, description="What can be made again: the wheelhouse.")
     project_dir: Path = Field(default=Path(__file__).parents[1], description="Where playbooks/, roles/ and inventory/ are.")
+    secrets_dir: Path | None = Field(
+        default=None,
+        description="Where settings are files, named as the variables are: for secrets. Only from the environment.",
+    )
     site_dir: Path | None = Field(default=None, description="Site data for Ansible: group_vars/, host_vars/.")
 
     database_url: str | None = Field(default=None, description="postgresql+psycopg://…; unset: SQLite in the state directory.")
@@ -51,6 +57,10 @@ class Settings(BaseSettings):
     dashboard_port: int = Field(default=8081, description="Its port.")
     dashboard_url: str = Field(default="", description="How browsers reach the dashboard.")
     bootstrap_api_key: SecretStr | None = Field(default=None, description="An admin key that exists from the first start.")
+    dashboard_api_key: SecretStr | None = Field(
+        default=None,
+        description="A key of scope read that exists from the first start, for what all pages of the dashboard share.",
+    )
     dashboard_secure_cookies: bool = Field(default=False, description="Set the Secure flag; true behind TLS.")
 
     hub_endpoint: str = Field(
@@ -116,9 +126,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where values come from, first come first served: arguments, environment, credentials of systemd."""
-        credentials = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
-        return init_settings, env_settings, credentials
+        """Return where values come from, first come first served: arguments, environment, files."""
+        secrets_dir = os.environ.get("MUSTER_SECRETS_DIR") or None
+        if secrets_dir and not os.access(secrets_dir, os.R_OK | os.X_OK):
+            raise StartupError(f"MUSTER_SECRETS_DIR: {secrets_dir} is no directory that can be read.", code="no_secrets")
+        return init_settings, env_settings, SecretsSettingsSource(settings_cls, secrets_dir=secrets_dir)
 
     @field_validator("state_dir", "cache_dir", "project_dir", "site_dir", "run_dir")
     @classmethod

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from control_api.cli import app
 from control_api.errors import StartupError
 from control_api.keys import load_keys, load_routing_key
 from control_api.kit.secretbox import SecretBox
@@ -12,10 +14,10 @@ from control_api.settings import Settings
 POSTGRES = "postgresql+psycopg://muster@/muster"
 
 
-def test_a_secret_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_may_be_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "muster_routing_key").write_text(SecretBox.new_key() + "\n")
     (tmp_path / "muster_database_url").write_text(POSTGRES)
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("MUSTER_SECRETS_DIR", str(tmp_path))
 
     settings = Settings()
 
@@ -23,12 +25,20 @@ def test_a_secret_may_be_a_credential_of_systemd(tmp_path: Path, monkeypatch: py
     assert load_routing_key(settings).name == "routing"
 
 
-def test_the_environment_goes_before_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_goes_before_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "muster_api_port").write_text("1")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("MUSTER_SECRETS_DIR", str(tmp_path))
     monkeypatch.setenv("MUSTER_API_PORT", "2")
 
     assert Settings().api_port == 2
+
+
+def test_missing_secrets_stop_the_process(tmp_path: Path) -> None:
+    """Otherwise it would run without them, on a store of its own."""
+    done = CliRunner().invoke(app, ["serve", "api"], env={"MUSTER_SECRETS_DIR": str(tmp_path / "none")})
+
+    assert done.exit_code == 2
+    assert "is no directory that can be read" in done.output
 
 
 def test_only_a_router_runs_without_the_key_of_credentials() -> None:

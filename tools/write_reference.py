@@ -8,7 +8,7 @@ TARGET = Path(__file__).parents[1] / "docs/reference/settings.md"
 HEAD = """# Settings of the control plane
 
 Every process reads its settings from the environment once, at start. `muster doctor` says what is wrong with them.
-Under systemd a setting may also be a credential (`LoadCredential=muster_routing_key:FILE`), which keeps secrets out of the environment.
+A setting may also be a file in `MUSTER_SECRETS_DIR`, e.g. `muster_routing_key`, so that secrets stay out of the environment.
 This page is written by `make reference`.
 
 | variable | default | |

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
-from control_api.access.models import ApiKeyCreate, Scope
+from control_api.access.models import ApiKeyCreate
 from control_api.access.service import SETUP_SETTING, SETUP_TTL_S, api_key_row
 from control_api.access.tokens import Signer, new_signing_key
 from control_api.errors import StartupError
@@ -47,18 +47,24 @@ async def signer(session: AsyncSession, box: SecretBox) -> Signer:
     return Signer(key.kid, box.decrypt(key.private_encrypted), key.public_pem)
 
 
-async def bootstrap_key(session: AsyncSession, secret: str | None) -> None:
-    """Store ``MUSTER_BOOTSTRAP_API_KEY`` as an admin key, unless it is there already."""
+async def given_key(session: AsyncSession, variable: str, secret: str | None, wanted: ApiKeyCreate) -> None:
+    """Store an API key that a setting gives, unless it is there already. Raises ``StartupError`` for one that is too weak.
+
+    Parameters
+    ----------
+    variable: where the secret comes from.
+    """
     if not secret:
         return
     if not secret.startswith("mk_") or len(secret) < 24:
         raise StartupError(
-            "MUSTER_BOOTSTRAP_API_KEY must begin with 'mk_' and have at least 24 characters.",
+            f"{variable} must begin with 'mk_' and have at least 24 characters.",
             code="weak_bootstrap_key",
             hint="Make one with `muster keys secret --api-key`.",
         )
     if not await repository.find_api_key(session, token_hash(secret)):
-        session.add(api_key_row(secret, ApiKeyCreate(name="bootstrap", scopes=[Scope.ADMIN])))
+        session.add(api_key_row(secret, wanted))
+        await session.flush()
         await revision.bump(session, revision.ROUTES)
 
 

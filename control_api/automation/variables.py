@@ -56,6 +56,8 @@ class VariableRules:
         own = yaml.safe_load(Path(__file__).with_name("variables.yml").read_text())
         options: dict[str, Spec] = dict(own["playbooks"])
         for path in sorted(project_dir.glob("roles/*/meta/argument_specs.yml")):
+            if path.parts[-3] in own["closed_roles"]:
+                continue
             for entry_point in (yaml.safe_load(path.read_text()) or {}).get("argument_specs", {}).values():
                 options |= {name: spec for name, spec in entry_point.get("options", {}).items() if not name.startswith("_")}
         return cls(options, frozenset(own["site_only"]))

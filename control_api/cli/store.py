@@ -1,14 +1,16 @@
-"""``muster store``: the tables of the control plane. The control API migrates by itself; this is for whoever upgrades it."""
+"""``muster store``: the tables of the control plane, for whoever upgrades it and saves them."""
 
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
 import typer
 from alembic.util import CommandError
 
+from control_api import backup
 from control_api.cli.connection import Json, fail
 from control_api.cli.output import print_table
 from control_api.cli.serve import load_settings
@@ -16,7 +18,7 @@ from control_api.errors import MusterError
 from control_api.migrations import runner
 from control_api.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="The tables of the control plane, for upgrades.")
+app = typer.Typer(no_args_is_help=True, help="The tables of the control plane, for upgrades and backups.")
 
 
 @app.command("status")
@@ -26,7 +28,8 @@ def status(as_json: Json = False) -> None:
     found = _guarded(settings, lambda: [(s.name, s.current(), s.head()) for s in runner.schemas(settings)])
     if as_json:
         stores = {name: {"revision": revision, "needs": needs} for name, revision, needs in found}
-        print(json.dumps({"stores": stores, "current": all(revision == needs for _, revision, needs in found)}))
+        current = all(revision == needs for _, revision, needs in found)
+        print(json.dumps({"stores": stores, "current": current, "holds": _guarded(settings, lambda: backup.holds(settings))}))
         return
     print_table(["STORE", "REVISION", "NEEDS"], [(name, rev or "empty", needs) for name, rev, needs in found], empty="")
 
@@ -50,6 +53,23 @@ def migrate(
         if not settings.database_url:
             raise fail("--router-role is for PostgreSQL; on SQLite there are no roles.", code=2)
         _guarded(settings, lambda: grant_router(settings.control_url, router_role))
+
+
+@app.command("dump")
+def dump(file: Annotated[Path, typer.Argument(help="Where to write it; replaced if it exists.")]) -> None:
+    """Write a consistent dump of the store on PostgreSQL, while everything runs. Keys are not in it."""
+    settings = load_settings()
+    _guarded(settings, lambda: backup.dump(settings, file))
+
+
+@app.command("load")
+def load(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A dump of `muster store dump`.")],
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it can be loaded.")] = False,
+) -> None:
+    """Replace the store on PostgreSQL by a dump and migrate it. Stop all processes first."""
+    settings = load_settings()
+    _guarded(settings, lambda: backup.check(settings, file) if check else backup.load(settings, file))
 
 
 def _go_back(settings: Settings, targets: list[str]) -> None:

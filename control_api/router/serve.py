@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 
 from control_api.errors import StartupError
+from control_api.kit.systemd import notify_ready
 from control_api.kit.tasks import owned_task
 from control_api.router.app import RouterApp
 from control_api.router.balance import Balancer
@@ -81,6 +82,7 @@ async def serve(
         server = HttpServer(app, shutdown_deadline_s=settings.shutdown_deadline_s)
         async with server.listening(listener):
             with told_to_stop() as stop:
+                notify_ready()
                 await stop.wait()
 
 

@@ -75,3 +75,8 @@ def test_roles_of_this_repository_can_be_read() -> None:
 
 def test_project_without_roles_knows_the_playbooks_own_variables(tmp_path: Path) -> None:
     VariableRules.load(tmp_path).check({"muster_no_proxy": "localhost"})
+
+
+def test_options_of_the_control_plane_are_not_for_callers() -> None:
+    with pytest.raises(BadInput, match="not an option of any role"):
+        VariableRules.load(REPOSITORY).check({"control_plane_api_port": 1})
