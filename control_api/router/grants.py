@@ -1,4 +1,4 @@
-"""What the router's role in PostgreSQL may do: read the route tables and add to the request history, nothing else.
+"""What the router's role in PostgreSQL may do: read the route tables, add to the request history, and say which nodes are out.
 
 The router is the process that strangers reach. Whoever takes it over finds no SSH key, no session and no token of a node in the
 database, and can change nothing there.
@@ -18,8 +18,10 @@ _READS: dict[str, tuple[str, ...]] = {
     "model": ("id", "created_at", "capabilities"),
     "node": ("id", "name", "base_url", "state", "admission", "was_online", "inference_key_encrypted"),
     "node_model": (),
+    "provider": (),
 }
 _ADDS_TO = "request_history"
+_SAYS_IN = "router_breaker"
 
 
 def grant_router(url: str, role: str) -> None:
@@ -50,5 +52,6 @@ def _statements(role: str, preparer: IdentifierPreparer) -> list[str]:
         f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {to}",
         *reads,
         f"GRANT INSERT ON {_ADDS_TO} TO {to}",
+        f"GRANT SELECT, INSERT, DELETE ON {_SAYS_IN} TO {to}",
         f"GRANT USAGE ON SEQUENCE {_ADDS_TO}_id_seq TO {to}",
     ]

@@ -13,8 +13,11 @@ from control_api.cli import app
 from control_api.fleet.models import ModelState
 from control_api.kit.database import Store
 from control_api.kit.secretbox import SecretBox
+from control_api.router.breaker import BreakerState
 from control_api.router.history import History
+from control_api.router.report import StoreReport
 from control_api.router.repository import StoreSource
+from control_api.telemetry.breakers import Breakers
 from tests.postgres import PostgresServer
 from tests.router.test_history import record, stored
 from tests.router.test_repository import MODEL, model_row, node_row, report, write
@@ -65,12 +68,22 @@ async def test_it_can_read_routes_and_add_history(owner: Store, routers: Store) 
     assert [row.request_id for row in await stored(owner)] == ["r"]
 
 
+async def test_it_can_say_which_nodes_are_out(owner: Store, routers: Store) -> None:
+    report = StoreReport(routers)
+    await report.report([BreakerState("node-1", "open", "refused")])
+
+    assert list(await Breakers(owner)(["node-1"])) == ["node-1"]
+    await report.report([])
+    assert not await Breakers(owner)(["node-1"])
+
+
 async def test_it_can_change_nothing_and_read_nothing_else(routers: Store) -> None:
     rights = {right: await tables_with(routers, right) for right in ("SELECT", "INSERT", "UPDATE", "REFERENCES")}
 
-    versions = {"alembic_version_control", "alembic_version_telemetry"}
-    assert rights["SELECT"] == versions | {"revision", "api_key", "revoked_token", "node_model", "signing_key", "model", "node"}
-    assert (rights["INSERT"], rights["UPDATE"], rights["REFERENCES"]) == ({"request_history"}, set(), set())
+    plumbing = {"alembic_version_control", "alembic_version_telemetry", "revision", "router_breaker"}
+    routes = {"api_key", "revoked_token", "node_model", "signing_key", "model", "node", "provider"}
+    assert rights["SELECT"] == plumbing | routes
+    assert (rights["INSERT"], rights["UPDATE"], rights["REFERENCES"]) == ({"request_history", "router_breaker"}, set(), set())
     for statement in (
         "SELECT private_encrypted FROM signing_key",
         "SELECT token_hash FROM node",
