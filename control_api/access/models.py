@@ -80,7 +80,7 @@ class SigningKey(ControlTable, table=True):
 
 
 class RevokedToken(ControlTable, table=True):
-    """A signed token that must not be accepted any more although it has not expired."""
+    """A signed token that must not be accepted any more although it has not expired; or, by its id, all those of a session."""
 
     __tablename__ = "revoked_token"
 

@@ -26,7 +26,7 @@ def with_implied(scopes: list[str]) -> frozenset[Scope]:
 class Principal:
     """An authenticated caller. A job's rights end at its own hosts.
 
-    ``speaks_for``: whose wishes a job carries out: what it holds is held by them.
+    ``speaks_for``: whose wishes a job carries out: what it holds is held by them. ``session``: the user's, as tokens name it.
     """
 
     kind: Literal["api_key", "user", "job"]
@@ -36,6 +36,7 @@ class Principal:
     attempt: int = 0
     host_ids: frozenset[str] = field(default_factory=frozenset)
     speaks_for: str | None = None
+    session: str | None = None
 
     @property
     def holder(self) -> str:

@@ -71,9 +71,15 @@ async def signing_keys(session: AsyncSession) -> list[SigningKey]:
     return list((await session.exec(select(SigningKey))).all())
 
 
-async def is_revoked(session: AsyncSession, jti: str) -> bool:
-    """Tell whether a signed token was revoked."""
-    return await session.get(RevokedToken, jti) is not None
+async def is_revoked(session: AsyncSession, *ids: str | None) -> bool:
+    """Tell whether a signed token was revoked, by its own id or by that of its session."""
+    return (await session.exec(select(RevokedToken.jti).where(col(RevokedToken.jti).in_(ids)))).first() is not None
+
+
+async def revoke(session: AsyncSession, token_id: str, expires_at: datetime) -> None:
+    """Let a token not be accepted any more until it expires, and forget those that have."""
+    await session.exec(delete(RevokedToken).where(col(RevokedToken.expires_at) < utcnow()))
+    await session.merge(RevokedToken(jti=token_id, expires_at=expires_at))
 
 
 async def get_setting(session: AsyncSession, name: str) -> Any:

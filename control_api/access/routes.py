@@ -35,7 +35,7 @@ def _access(request: Request) -> AccessService:
 def _session_out(access: AccessService, session_id: str, user: User) -> SessionOut:
     return SessionOut(
         session_id=session_id,
-        access_token=access.access_token(user),
+        access_token=access.access_token(user, session_id),
         expires_in_s=ACCESS_TTL_S,
         user=UserOut.model_validate(user),
     )
@@ -64,7 +64,7 @@ async def refresh(request: Request, body: SessionRequest, session: WriteSession)
 
 @router.post("/auth/logout", status_code=204)
 async def log_out(request: Request, body: SessionRequest, session: WriteSession) -> Response:
-    """End a session."""
+    """End a session; its tokens are refused from now on."""
     await _access(request).log_out(session, body.session_id)
     return Response(status_code=204)
 

@@ -50,10 +50,11 @@ class AccessService:
 
     async def _signed(self, session: AsyncSession, credential: str) -> Principal:
         claims = self._signer.verify(credential, [USER_AUDIENCE, JOB_AUDIENCE])
-        if await repository.is_revoked(session, claims["jti"]):
-            raise Unauthenticated("The token was revoked.")
+        if await repository.is_revoked(session, claims["jti"], claims.get("sid")):
+            raise Unauthenticated("The token was revoked.", hint="Log in again.")
         if claims["aud"] == USER_AUDIENCE:
-            return Principal("user", claims["sub"], claims["name"], with_implied(claims["scopes"]))
+            scopes = with_implied(claims["scopes"])
+            return Principal("user", claims["sub"], claims["name"], scopes, session=claims.get("sid"))
         job_id, attempt = claims["sub"], claims["attempt"]
         if not await self._job_is_running(session, job_id, attempt):
             raise Unauthenticated("The job of this token is not running any more.", code="job_ended")
@@ -68,7 +69,8 @@ class AccessService:
 
     def issue_inference_token(self, principal: Principal, pin: list[str]) -> tuple[str, datetime]:
         """Return a token for the router that may pin these nodes, and when it expires."""
-        return self._signer.sign(INFERENCE_AUDIENCE, principal.label, INFERENCE_TTL_S, {"pin": pin})
+        claims = {"pin": pin, "sid": principal.session} if principal.session else {"pin": pin}
+        return self._signer.sign(INFERENCE_AUDIENCE, principal.label, INFERENCE_TTL_S, claims)
 
     async def check_password(self, session: AsyncSession, name: str, password: str) -> User:
         """Return the user with this name and password. Raises ``Unauthenticated``."""
@@ -97,12 +99,17 @@ class AccessService:
         return user
 
     async def log_out(self, session: AsyncSession, session_id: str) -> None:
-        """End a session."""
+        """End a session, and with it every token that was given out in it, here at once and at the routers within a second."""
+        if not await repository.find_session(session, token_hash(session_id)):
+            return
         await repository.delete_session(session, token_hash(session_id))
+        await repository.revoke(session, _token_session(session_id), utcnow() + timedelta(seconds=INFERENCE_TTL_S))
+        await revision.bump(session, revision.ROUTES)
 
-    def access_token(self, user: User) -> str:
-        """Return a short-lived token for a user's calls."""
-        return self._signer.sign(USER_AUDIENCE, user.id, ACCESS_TTL_S, {"name": user.name, "scopes": user.scopes})[0]
+    def access_token(self, user: User, session_id: str) -> str:
+        """Return a short-lived token for a user's calls in a session."""
+        claims = {"name": user.name, "scopes": user.scopes, "sid": _token_session(session_id)}
+        return self._signer.sign(USER_AUDIENCE, user.id, ACCESS_TTL_S, claims)[0]
 
     async def set_up(self, session: AsyncSession, token: str, name: str, password: str) -> tuple[str, User]:
         """Create the first admin with the one-time token of the first start. Raises ``Forbidden``."""
@@ -138,6 +145,11 @@ class AccessService:
             raise NotFound(f"No API key {key_id!r}.", code="unknown_api_key")
         await session.delete(key)
         await revision.bump(session, revision.ROUTES)
+
+
+def _token_session(session_id: str) -> str:
+    """Return the id under which tokens name a session: it gives nothing away of the secret one."""
+    return token_hash(f"tokens of {session_id}")[:32]
 
 
 def api_key_row(secret: str, wanted: ApiKeyCreate) -> ApiKey:

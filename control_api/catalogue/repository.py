@@ -2,14 +2,26 @@
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.lifecycle import Sighting
-from control_api.catalogue.models import Artifact, Model
+from control_api.catalogue.models import Artifact, MemoryNeed, Model
 from control_api.fleet.models import Node, NodeModel, NodeState
 from control_api.kit.paging import page
+
+
+@dataclass(frozen=True)
+class NodeStamp:
+    """What tells whether a node's reports are still those that were read."""
+
+    node_id: str
+    name: str
+    state: NodeState
+    models_revision: int
 
 
 async def get_model(session: AsyncSession, model_id: str) -> Model | None:
@@ -55,3 +67,32 @@ async def sightings(session: AsyncSession, models: Collection[str] | None = None
         sighting = Sighting(row.node_id, name, NodeState(state), row.state, row.bytes_done, row.bytes_total, row.size)
         found[row.model_id].append(sighting)
     return found
+
+
+async def node_stamps(session: AsyncSession) -> list[NodeStamp]:
+    """Return the stamps of all nodes, by name."""
+    statement = select(Node.id, Node.name, Node.state, Node.models_revision).order_by(col(Node.name))
+    return [NodeStamp(row[0], row[1], NodeState(row[2]), row[3]) for row in (await session.exec(statement)).all()]
+
+
+async def sightings_of(
+    session: AsyncSession, nodes: Collection[NodeStamp], models: Collection[str]
+) -> dict[str, dict[str, Sighting]]:
+    """Return what nodes report of models, by node and model; plain rows, for there may be tens of thousands."""
+    found: dict[str, dict[str, Sighting]] = {stamp.node_id: {} for stamp in nodes}
+    if not found:
+        return found
+    row_of = NodeModel.__table__.c  # type: ignore[attr-defined]
+    columns = (row_of.node_id, row_of.model_id, row_of.state, row_of.bytes_done, row_of.bytes_total, row_of.size)
+    by_id, wanted = {stamp.node_id: stamp for stamp in nodes}, set(models)
+    statement = sa.select(*columns).where(row_of.node_id.in_(by_id))
+    for node_id, model_id, *rest in (await (await session.connection()).execute(statement)).all():
+        if model_id in wanted:
+            found[node_id][model_id] = Sighting(node_id, by_id[node_id].name, by_id[node_id].state, *rest)
+    return found
+
+
+async def memory_of_registered(session: AsyncSession) -> dict[str, MemoryNeed | None]:
+    """Return the memory that registered models need, by id; None where it is not known in parts."""
+    rows = (await session.exec(select(Model.id, Model.memory))).all()
+    return {model_id: MemoryNeed(**memory) if memory else None for model_id, memory in rows}

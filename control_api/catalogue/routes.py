@@ -20,10 +20,10 @@ def catalogue_of(request: Request) -> CatalogueService:
     return service
 
 
-@router.get("/models/hub")
-async def list_hub(request: Request, session: ReadSession, _: Reader) -> HubOut:
+@router.get("/models/hub", response_model=HubOut)
+async def list_hub(request: Request, session: ReadSession, _: Reader) -> Response:
     """List the supported models with status, nodes and the hub's counters. Answers also when the hub is away."""
-    return await catalogue_of(request).hub_list(session)
+    return Response(await catalogue_of(request).hub_list(session), media_type="application/json")
 
 
 @router.get("/models/available")

@@ -7,17 +7,14 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue import repository
+from control_api.catalogue.board import HubBoard
 from control_api.catalogue.hub import Hub
-from control_api.catalogue.lifecycle import Sighting, lifecycle_of, status_of
+from control_api.catalogue.lifecycle import lifecycle_of, status_of
 from control_api.catalogue.models import (
     Artifact,
     ArtifactOut,
     AvailableModelOut,
     AvailableOut,
-    HubModelOut,
-    HubNodeOut,
-    HubOut,
-    MemoryNeed,
     Model,
     ModelOut,
     ModelPatch,
@@ -50,31 +47,17 @@ class CatalogueService:
 
     def __init__(self, supported: SupportedModels, hub: Hub, popularity: PopularityCache, hooks: CatalogueHooks) -> None:
         self._supported = supported
+        self._board = HubBoard(supported)
         self._hub = hub
         self._popularity = popularity
         self._hooks = hooks
 
-    async def hub_list(self, session: AsyncSession) -> HubOut:
-        """Return the supported models with where each is, and what the hub is known to say of them. Asks nobody."""
-        view = self._popularity.look()
-        registered = {model.id: model for model in await repository.list_models(session)}
-        seen = await repository.sightings(session, [entry.id for entry in self._supported.all])
-        models = [
-            HubModelOut(
-                **entry.model_dump(exclude={"required_memory_bytes"}),
-                **self._memory(entry.id, registered.get(entry.id)),
-                status=status_of(seen[entry.id]),
-                lifecycle_status=lifecycle_of(seen[entry.id], registered=entry.id in registered),
-                nodes=[HubNodeOut(name=s.node_name, **_sighting(s)) for s in seen[entry.id]],
-                hub=view.facts.get(entry.repo),
-            )
-            for entry in self._supported.all
-        ]
-        return HubOut(models=models, hub_reachable=view.reachable)
+    async def hub_list(self, session: AsyncSession) -> bytes:
+        """Return the supported models with where each is, and what the hub is known to say of them, as the JSON of ``HubOut``.
 
-    def _memory(self, entry_id: str, model: Model | None) -> dict[str, Any]:
-        need = MemoryNeed(**model.memory) if model and model.memory else self._supported.memory(entry_id)
-        return {"memory": need, "required_memory_bytes": need.total_bytes}
+        Asks nobody. A registered model tells the memory that it was registered with.
+        """
+        return await self._board.render(session, self._popularity.look())
 
     async def available(self, session: AsyncSession) -> AvailableOut:
         """Return every model that can be had: of the catalogue, registered, or lying on a node. Works without the hub."""
@@ -179,10 +162,6 @@ def _taken(model: Model) -> Conflict:
         code="model_exists",
         hint="Delete it first, or give another id.",
     )
-
-
-def _sighting(seen: Sighting) -> dict[str, Any]:
-    return {"node_id": seen.node_id, "node_state": seen.node_state, "state": seen.state, "progress": seen.progress}
 
 
 def _available(model: Any, source: str) -> dict[str, Any]:

@@ -19,9 +19,12 @@ def list_keys(url: Url = "", key: Key = "", as_json: Json = False) -> None:
     if as_json:
         return print_json(found)
     print_table(
-        ["ID", "NAME", "KEY", "SCOPES", "MODELS", "EXPIRES"],
+        ["ID", "NAME", "KEY", "SCOPES", "MODELS", "REQUESTS/MIN", "TOKENS/MIN", "EXPIRES"],
         [
-            (k.id, k.name, f"{k.prefix}…", ",".join(k.scopes), ",".join(k.models or ["all"]), k.expires_at or "never")
+            (
+                *(k.id, k.name, f"{k.prefix}…", ",".join(k.scopes), ",".join(k.models or ["all"])),
+                *(k.requests_per_minute or "any", k.tokens_per_minute or "any", k.expires_at or "never"),
+            )
             for k in found
         ],
         empty="No API keys yet. Make one: muster keys create NAME",
@@ -33,12 +36,20 @@ def create(
     name: Annotated[str, typer.Argument(help="Who or what it is for.")],
     scope: Annotated[list[Scope] | None, typer.Option(help="Repeatable; default: inference.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="Only these models; repeatable; default: all.")] = None,
+    requests_per_minute: Annotated[int | None, typer.Option(min=1, help="Limit of requests; default: none.")] = None,
+    tokens_per_minute: Annotated[int | None, typer.Option(min=1, help="Limit of tokens, asked and answered.")] = None,
     url: Url = "",
     key: Key = "",
     as_json: Json = False,
 ) -> None:
     """Make an API key. It is shown once."""
-    wanted = ApiKeyCreate(name=name, scopes=scope or [Scope.INFERENCE], models=model or None)
+    wanted = ApiKeyCreate(
+        name=name,
+        scopes=scope or [Scope.INFERENCE],
+        models=model or None,
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+    )
     made = call(url, key, lambda client: client.keys.create(wanted))
     print_json(made) if as_json else print(made.key)
 

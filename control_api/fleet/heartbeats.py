@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.preferences import preferences
 from control_api.fleet import repository
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import ModelState, Node, NodeModel, NodeState
@@ -94,7 +95,8 @@ class HeartbeatService:
         node.ready_loaded, node.ready_total = beat.ready_models.loaded, beat.ready_models.total
         node.gpus, node.disk = [gpu.model_dump() for gpu in beat.gpus], beat.disk
         routing, told = await _store_models(session, node, beat)
-        routing |= self._derive(session, node, beat)
+        node.models_revision += told
+        routing |= await self._derive(session, node, beat)
         session.add(node)
         if beat.fetches:
             await self._hooks.renew_fetches(session, node.id, beat)
@@ -105,10 +107,10 @@ class HeartbeatService:
         if routing:
             await revision.bump(session, revision.ROUTES)
 
-    def _derive(self, session: AsyncSession, node: Node, beat: Heartbeat) -> bool:
+    async def _derive(self, session: AsyncSession, node: Node, beat: Heartbeat) -> bool:
         failed = sum(m.state is ModelState.FAILED for m in beat.models)
         in_flight = sum(m.in_flight for m in beat.models)
-        all_required = self._settings.auto_distribution == "all"
+        all_required = (await preferences(session, self._settings)).auto_distribution == "all"
         facts = facts_of(node, failed=failed, in_flight=in_flight, silent=False, all_required=all_required)
         if node.degraded != bool(failed):
             node.degraded = bool(failed)

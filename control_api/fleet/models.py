@@ -138,6 +138,7 @@ class Node(ControlTable, table=True):
     )
     ready_loaded: int = 0
     ready_total: int = 0
+    models_revision: int = Field(default=0, description="Counts the reports that told something new of its models.")
     gpus: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON)
     disk: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
 

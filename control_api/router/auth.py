@@ -130,7 +130,7 @@ def _by_token(token: str, table: RouteTable) -> Caller | None:
         )
     except jwt.PyJWTError as error:
         raise InvalidKey(f"the token is not valid: {error}") from error
-    if claims["jti"] in table.revoked_jti:
+    if not table.revoked_jti.isdisjoint({claims["jti"], claims.get("sid")}):
         raise InvalidKey("the token was revoked")
     if claims["exp"] > time.time() + TOKEN_LIFE_S + LEEWAY_S:
         raise InvalidKey("the token is valid for longer than a token may be")

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import jwt
 import pytest
-from sqlmodel import update
+from sqlmodel import select, update
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from control_api.access.models import SigningKey, UserSession
+from control_api.access.models import RevokedToken, SigningKey, UserSession
 from control_api.access.tokens import INFERENCE_AUDIENCE
 from control_api.errors import StartupError
 from control_api.firststart import SETUP_LINK_FILE
+from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.serve import serve_api
 from tests.fleet.reports import add_host, bearer
@@ -95,6 +96,31 @@ async def test_log_in_refresh_and_log_out(api: Api) -> None:
     assert (await api.http.post("/v0/auth/refresh", json=body)).json()["user"]["name"] == "alice"
     assert (await api.http.post("/v0/auth/logout", json=body)).status_code == 204
     assert (await api.http.post("/v0/auth/refresh", json=body)).status_code == 401
+
+
+async def test_logging_out_ends_every_token_of_the_session_and_of_no_other(api: Api) -> None:
+    await make_admin(api)
+    login = {"username": "alice", "password": PASSWORD}
+    ended, other = [(await api.http.post("/v0/auth/login", json=login)).json() for _ in range(2)]
+    refreshed = (await api.http.post("/v0/auth/refresh", json={"session_id": ended["session_id"]})).json()
+
+    def token(session: dict[str, str]) -> dict[str, str]:
+        return {"authorization": f"Bearer {session['access_token']}"}
+
+    asked = {"node_ids": None}
+    inference = (await api.http.post("/v0/auth/inference-token", json=asked, headers=token(ended))).json()["token"]
+    async with api.database.control.read() as reading:
+        before = await revision.current(reading, revision.ROUTES)
+
+    for _ in range(2):
+        assert (await api.http.post("/v0/auth/logout", json={"session_id": ended["session_id"]})).status_code == 204
+
+    for session, status in ((ended, 401), (refreshed, 401), (other, 200)):
+        assert (await api.http.get("/v0/auth/me", headers=token(session))).status_code == status
+    async with api.database.control.read() as reading:
+        revoked = (await reading.exec(select(RevokedToken.jti))).all()
+        assert await revision.current(reading, revision.ROUTES) == before + 1
+    assert jwt.decode(inference, options={"verify_signature": False})["sid"] in revoked
 
 
 async def test_a_session_that_was_not_used_for_a_month_has_ended(api: Api) -> None:

@@ -15,7 +15,7 @@ from tests.running import Api
 pytestmark = pytest.mark.anyio
 
 NO_HOME = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "wheelhouse", "serve", "store"]
+COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "settings", "wheelhouse", "serve", "store"]
 
 
 def run(api: Api, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -74,6 +74,16 @@ async def test_a_key_is_made_and_works(api: Api) -> None:
     made = await muster(api, "keys", "create", "app", "--scope", "read")
     assert (await api.http.get("/v0/hosts", headers={"authorization": f"Bearer {made.stdout.strip()}"})).status_code == 200
     assert made.stdout.strip() not in (await muster(api, "keys", "list")).stdout
+
+
+async def test_a_key_may_have_limits_per_minute(api: Api) -> None:
+    limits = ["--requests-per-minute", "60", "--tokens-per-minute", "9000"]
+    made = json.loads((await muster(api, "keys", "create", "app", *limits, "--json")).stdout)
+
+    assert (made["requests_per_minute"], made["tokens_per_minute"]) == (60, 9000)
+    listed = (await muster(api, "keys", "list")).stdout
+    assert "60" in listed and "9000" in listed
+    assert (await muster(api, "keys", "create", "app", "--requests-per-minute", "0")).returncode == 2
 
 
 async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:

@@ -140,6 +140,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "no subject": {"sub": None},
     "no id": {"jti": None},
     "revoked": {"jti": "revoked-1"},
+    "of a session that has ended": {"sid": "revoked-1"},
     "malformed pin": {"pin": "node-1"},
     "malformed models": {"models": "test:1b"},
     "other key": {"kid": "kid-2"},
