@@ -18,6 +18,7 @@ _READS: dict[str, tuple[str, ...]] = {
     "model": ("id", "created_at", "capabilities"),
     "node": ("id", "name", "base_url", "state", "admission", "was_online", "inference_key_encrypted"),
     "node_model": (),
+    "assignment": ("node_id", "model_id", "residency"),
     "provider": (),
 }
 _ADDS_TO = "request_history"

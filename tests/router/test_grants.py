@@ -81,7 +81,7 @@ async def test_it_can_change_nothing_and_read_nothing_else(routers: Store) -> No
     rights = {right: await tables_with(routers, right) for right in ("SELECT", "INSERT", "UPDATE", "REFERENCES")}
 
     plumbing = {"alembic_version_control", "alembic_version_telemetry", "revision", "router_breaker"}
-    routes = {"api_key", "revoked_token", "node_model", "signing_key", "model", "node", "provider"}
+    routes = {"api_key", "revoked_token", "node_model", "signing_key", "model", "node", "assignment", "provider"}
     assert rights["SELECT"] == plumbing | routes
     assert (rights["INSERT"], rights["UPDATE"], rights["REFERENCES"]) == ({"request_history", "router_breaker"}, set(), set())
     for statement in (
