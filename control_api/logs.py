@@ -16,7 +16,9 @@ def configure(settings: Settings, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if settings.log_format == "json" else structlog.processors.StackInfoRenderer(),
     ]
-    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+    # Plain tracebacks: the pretty ones show the values of variables, and secrets are among them.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else console
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*shared, renderer],

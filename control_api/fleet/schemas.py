@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints, field_validator
 
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
@@ -51,7 +51,7 @@ class HostCreate(Wire):
 
 
 class HostPatch(Wire):
-    """``PATCH /v0/hosts/{id}``: what is given changes, the rest stays."""
+    """``PATCH /v0/hosts/{id}``: what is given changes, the rest stays. Null takes away what a host may be without."""
 
     address: Address | None = None
     port: Port | None = None
@@ -63,6 +63,13 @@ class HostPatch(Wire):
     credential_id: IdStr | None = None
     tags: Tags | None = None
     variables: dict[str, Any] | None = None
+
+    @field_validator("address", "port", "become", "tags", "variables", mode="before")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("must not be null; leave it out to keep it as it is")
+        return value
 
 
 class HostImport(Wire):

@@ -1,6 +1,7 @@
 """One connection to a node: HTTP/1.1 parsed by llhttp in its strict mode, one exchange at a time, everything bounded."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -17,6 +18,20 @@ IDLE_S = 4.0
 SMALL_BODY_BYTES = 1 << 16
 _FORWARDED = (b"content-type", b"retry-after")
 _FRAMING = (b"content-length", b"transfer-encoding")
+
+
+# A host that is cut off says nothing at all: the kernel asks after KEEPALIVE_S without a byte, and gives it up when nothing
+# that was sent has been acknowledged for DEAD_HOST_S. A host that is only busy acknowledges.
+KEEPALIVE_S = 2
+DEAD_HOST_S = 5
+
+
+def _watch(transport: asyncio.Transport) -> None:
+    tcp = transport.get_extra_info("socket")
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_S)
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_HOST_S * 1000)
 
 
 class Connection(asyncio.Protocol):
@@ -90,6 +105,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)
+        _watch(self._transport)
         self._timer = self._loop.call_later(self._tick_s, self._tick)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from control_api.router.client import Request
 
-_ALLOWED = b"access-control-allow-headers: authorization, content-type, x-request-id, x-muster-pin-node\r\n"
-_EXPOSED = b"access-control-expose-headers: x-request-id, x-muster-node, x-muster-attempts, x-muster-queue-ms, retry-after\r\n"
+_EXPOSED = b"access-control-expose-headers: *\r\n"
 _VARY = b"vary: origin\r\n"
 _AGE = b"access-control-max-age: 600\r\n"
 
@@ -28,4 +27,6 @@ class Cors:
         asked = request.method == "OPTIONS" and b"access-control-request-method" in request.headers
         if not asked or not self.headers(request):
             return None
-        return f"access-control-allow-methods: {allow}\r\n".encode() + _ALLOWED + _AGE
+        # Whatever the page sends: none of our rights depends on a header that a browser adds by itself.
+        wanted = request.headers.get(b"access-control-request-headers", b"")
+        return b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\n%b" % (allow.encode(), wanted, _AGE)

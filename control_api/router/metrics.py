@@ -5,14 +5,14 @@ Counting is a few additions per request; Prometheus' own classes are used only t
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from control_api.router.balance import Balancer
-from control_api.router.record import RequestRecord
+from control_api.router.record import RecordSink, RequestRecord
 from control_api.router.waiting import WaitingRoom
 
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -47,11 +47,13 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """A ``RecordSink`` that counts, beside gauges read from the balancer and the queue when somebody looks."""
+    """A ``RecordSink`` that counts; the balancer, the queue and the other sinks are asked when somebody looks."""
 
-    def __init__(self, balancer: Balancer, room: WaitingRoom) -> None:
+    def __init__(self, balancer: Balancer, room: WaitingRoom, others: Sequence[RecordSink]) -> None:
         self._balancer = balancer
         self._room = room
+        self._others = others
+        self.dropped = 0
         self._requests: Counter[tuple[str, int]] = Counter()
         self._errors: Counter[tuple[str, str]] = Counter()
         self._attempts: Counter[str] = Counter()
@@ -100,7 +102,9 @@ class Metrics(Collector):
         tokens = CounterMetricFamily("muster_router_tokens", "Tokens, as nodes counted them.", labels=("node", "model", "kind"))
         for where, count in self._tokens.items():
             tokens.add_metric(where, count)
-        yield from (requests, errors, attempts, tokens)
+        dropped = CounterMetricFamily("muster_router_history_dropped", "Finished requests that are missing in the history.")
+        dropped.add_metric((), sum(sink.dropped for sink in self._others))
+        yield from (requests, errors, attempts, tokens, dropped)
         yield self._first_byte.family("muster_router_first_byte_seconds", "Until the first data of the answer.")
         yield self._duration.family("muster_router_duration_seconds", "Until the last byte of the answer.")
         yield self._per_token.family("muster_router_token_seconds", "Between two tokens of a stream.")
@@ -112,6 +116,10 @@ class Metrics(Collector):
         for route, count in self._balancer.in_flight.items():
             in_flight.add_metric(route, count)
         yield in_flight
+        out = GaugeMetricFamily("muster_router_out_of_rotation", "1: the node failed and gets no requests.", labels=("node",))
+        for breaker in self._balancer.out_of_rotation():
+            out.add_metric((breaker.node_id,), 1)
+        yield out
         waiting = GaugeMetricFamily("muster_router_waiting", "Requests that wait for a free slot now.", labels=("model",))
         for model, count in self._room.waiting().items():
             waiting.add_metric((model,), count)

@@ -29,7 +29,12 @@ class RequestRecord(NamedTuple):
 
 
 class RecordSink(Protocol):
-    """Takes records. It is called after the answer, in the event loop, so it must not wait."""
+    """Takes records. It is called after the answer, in the event loop, so it must not wait.
+
+    ``dropped``: how many it could not keep.
+    """
+
+    dropped: int
 
     def record(self, record: RequestRecord) -> None:
         """Take one record."""

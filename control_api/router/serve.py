@@ -48,7 +48,7 @@ async def router_app(
             room.call_all()
 
         poller = TablePoller(source, interval_s=settings.poll_interval_s, adopt=adopt)
-        metrics = Metrics(balancer, room)
+        metrics = Metrics(balancer, room, sinks)
         dispatcher = Dispatcher(poller, balancer, room, pools, limit_bytes=settings.body_limit_bytes)
         cloud = Cloud(cloud_pools, limit_bytes=settings.body_limit_bytes)
         inference = Inference(poller, dispatcher, cloud, (metrics, *sinks), settings)

@@ -12,6 +12,7 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import APIOperation, Case, GenerationMode
 
 SEED = 5
+ANSWER_LIMIT_S = 60
 # A service that we need and that is away is no mistake of ours.
 NO_HTTP = "Invalid HTTP request received."  # the server's own words for an address beyond 64 KiB
 OUR_FAULT = frozenset(range(500, 600)) - {503}
@@ -69,7 +70,12 @@ def _run(target: Target, strategy: Any, examples: int, findings: list[Finding]) 
     )
     @given(case=strategy)
     def one(case: Case) -> None:
-        answer = case.call(base_url=target.url, headers={"Authorization": f"Bearer {target.key}"}, allow_redirects=False)
+        answer = case.call(
+            base_url=target.url,
+            headers={"Authorization": f"Bearer {target.key}"},
+            allow_redirects=False,
+            timeout=ANSWER_LIMIT_S,
+        )
         text = answer.content.decode(errors="replace")
         if answer.status_code in OUR_FAULT or (answer.status_code >= 400 and not _is_error(text)):
             curl = case.as_curl_command()

@@ -151,3 +151,15 @@ async def test_a_reader_looks_but_does_not_touch(api: Api) -> None:
     assert (await api.http.get("/v0/hosts", headers=bearer(key))).status_code == 200
     refused = await api.http.post("/v0/hosts", json={"name": "a", "address": "10.0.0.1"}, headers=bearer(key))
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("field", ["address", "port", "become", "tags", "variables"])
+async def test_what_a_host_cannot_be_without_cannot_be_taken_away(api: Api, field: str) -> None:
+    host = (await api.http.post("/v0/hosts", json={"name": "gpu-01", "address": "10.0.0.1", "user": "ops"})).json()
+    refused = await api.http.patch(f"/v0/hosts/{host['id']}", json={field: None})
+    cleared = await api.http.patch(f"/v0/hosts/{host['id']}", json={"user": None})
+
+    assert refused.status_code == 422
+    assert field in refused.json()["error"]["message"]
+    assert cleared.json()["user"] is None
+    assert (await api.http.get("/v0/hosts")).json()["items"][0][field] == host[field]

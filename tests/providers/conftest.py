@@ -20,6 +20,8 @@ from tests.running import KEY, Api, serving
 class Records(list[RequestRecord]):
     """A ``RecordSink`` that keeps everything."""
 
+    dropped = 0
+
     def record(self, record: RequestRecord) -> None:
         """Take one record."""
         self.append(record)

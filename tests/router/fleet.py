@@ -91,6 +91,7 @@ class Fleet:
         self.source = MemorySource(RouteTable(1, {}, {}, known, keys, {"kid-1": self.signer.private.public_key()}, frozenset()))
         self.nodes: list[FakeNode] = []
         self.records: list[RequestRecord] = []
+        self.dropped = 0
         self.sinks: list[RecordSink] = [self]
         self.url = ""
 

@@ -230,6 +230,7 @@ async def test_a_finished_request_is_recorded_and_counted(fleet: Fleet) -> None:
     async with fleet.router() as http:
         await http.post(CHAT, json=chat(stream=True))
         await http.post(CHAT, json=chat(model="nobody:1b"))
+        fleet.dropped = 2
         figures = (await http.get("/metrics", headers=bearer(READER))).text
 
     [record] = fleet.records
@@ -238,6 +239,7 @@ async def test_a_finished_request_is_recorded_and_counted(fleet: Fleet) -> None:
     assert record.first_byte_s is not None
     assert record.first_byte_s <= record.duration_s
     assert f'muster_router_requests_total{{model="{MODEL}",status="200"}} 1.0' in figures
+    assert "muster_router_history_dropped_total 2.0" in figures
     assert "nobody:1b" not in figures, "label values come from the table"
 
 
