@@ -23,6 +23,7 @@ from control_api.automation.service import JobService
 from control_api.automation.worker import Worker
 from control_api.catalogue import routes as catalogue_routes
 from control_api.catalogue.hub import Hub
+from control_api.catalogue.mirror import open_hub
 from control_api.catalogue.popularity import PopularityCache
 from control_api.catalogue.service import CatalogueHooks, CatalogueService
 from control_api.catalogue.supported import SupportedModels
@@ -192,7 +193,7 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
             await database.ping()
             identity = await firststart.prepare(settings, database, keys)
             await firststart.let_in(settings, database)
-            hub = await stack.enter_async_context(aclosing(Hub(settings)))
+            hub = await stack.enter_async_context(aclosing(open_hub(settings)))
             services = wire(settings, database, keys, identity, hub)
             stack.push_async_callback(services.caller.aclose)
             if local_node:

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("MUSTER_HUB_ENDPOINT", "HF_ENDPOINT"),
         description="Model hub; HF_ENDPOINT is read too.",
     )
+    hub_mirror: str | None = Field(
+        default=None, description="The site's mirror instead of the hub: a directory, or a URL in the hub's layout."
+    )
     hub_token: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("MUSTER_HUB_TOKEN", "HF_TOKEN"),
@@ -137,12 +140,28 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value
 
+    @field_validator("hub_mirror")
+    @classmethod
+    def _directory_or_url(cls, value: str | None) -> str | None:
+        return cls._url(value) if value and "://" in value else value
+
     @field_validator("api_url", "router_url", "dashboard_url", "hub_endpoint")
     @classmethod
     def _url(cls, value: str) -> str:
         if value:
             TypeAdapter(HttpUrl).validate_python(value)
         return value.rstrip("/")
+
+    @property
+    def hub_mirror_dir(self) -> Path | None:
+        """The mirror, if it is a directory."""
+        is_directory = self.hub_mirror and "://" not in self.hub_mirror
+        return Path(self.hub_mirror).expanduser().absolute() if self.hub_mirror and is_directory else None
+
+    @property
+    def hub_url(self) -> str:
+        """Where the hub, or the mirror in its place, answers."""
+        return self.hub_mirror if self.hub_mirror and "://" in self.hub_mirror else self.hub_endpoint
 
     @property
     def control_url(self) -> str:

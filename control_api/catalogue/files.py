@@ -32,7 +32,7 @@ class HubFiles:
     """Opens files of one hub."""
 
     def __init__(self, settings: Settings) -> None:
-        self._endpoint = settings.hub_endpoint
+        self._endpoint = settings.hub_url
         self._token = settings.hub_token.get_secret_value() if settings.hub_token else None
         self._timeout_s = settings.hub_timeout_s
         self._http = httpx2.AsyncClient(timeout=settings.hub_timeout_s, follow_redirects=False)

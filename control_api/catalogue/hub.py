@@ -61,7 +61,7 @@ class Hub:
 
     def __init__(self, settings: Settings) -> None:
         token = settings.hub_token.get_secret_value() if settings.hub_token else None
-        self.endpoint = settings.hub_endpoint
+        self.endpoint = settings.hub_url
         self.host = self.endpoint.split("://", 1)[1]
         self._timeout_s = settings.hub_timeout_s
         self.files = HubFiles(settings)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import drift, fleet, jobs, keys, models, ops, placement, plan, providers, serve, settings, store
+from control_api.cli import drift, fleet, hub, jobs, keys, models, ops, placement, plan, providers, serve, settings, store
 
 app = typer.Typer(
     name="muster",
@@ -44,6 +44,7 @@ app.add_typer(drift.app, name="drift")
 models.models.command("plan")(placement.plan)
 app.add_typer(models.models, name="models")
 app.add_typer(models.tasks, name="tasks")
+app.add_typer(hub.app, name="hub")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")
 app.add_typer(settings.app, name="settings")

@@ -41,7 +41,8 @@ class DistributionService:
         self._supported = supported
         self._placer = Placer(settings, supported.official_ids)
         self._orders = Orders(self._placer, start_job)
-        limit, hub = settings.max_concurrent_downloads, settings.hub_endpoint
+        # Nodes do not reach a directory: they read it through the control API.
+        limit, hub = settings.max_concurrent_downloads, None if settings.hub_mirror_dir else settings.hub_url
         self._desk = FetchDesk(Peers(box), self._placer, limit=limit, hub_endpoint=hub)
 
     # What the catalogue tells.
