@@ -48,6 +48,7 @@ PLAYBOOKS = (
     Playbook("root.yml"),
     Playbook("mixed.yml", leaves=HostState.PROVISIONED),
     Playbook("broken.yml"),
+    Playbook("many.yml"),
     Playbook("nobody.yml"),
     Playbook("verify.yml", locks_hosts=False),
     Playbook("not_there.yml"),

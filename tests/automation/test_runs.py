@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ async def test_job_runs_and_says_what_happened(site: Site, tmp_path: Path) -> No
         return not list(site.settings.run_dir.iterdir())
 
     await until(removed, "the run directory to be gone")
+
+
+async def test_no_event_of_many_hosts_is_lost_and_the_end_says_how_many_there_were(site: Site) -> None:
+    hosts = [(await site.add_host(f"gpu-{number:02}")).name for number in range(50)]
+    async with site.working():
+        job = await site.ended(job_id := await site.start("many.yml", *hosts), timeout_s=120)
+    events = await site.events(job_id)
+    assert job["events"] == {"stored": len(events), "expected": len(events)}
+    assert [event["counter"] for event in events] == list(range(1, len(events) + 1))
+    for kind, each in (("runner_item_on_ok", 8), ("runner_on_ok", 2)):
+        found = Counter(event["host"] for event in events if event["event"] == kind)
+        assert found == dict.fromkeys(hosts, each)
 
 
 async def test_templates_in_variables_stay_text(site: Site, tmp_path: Path) -> None:

@@ -1,31 +1,25 @@
-"""Measures jobs beside ``ansible-playbook`` by hand: ``python -m benchmarks.jobs``. The last line is one JSON object.
+"""A job beside the same ``ansible-playbook`` by hand, in turn, with the same inventory on this machine.
 
-Both run the same playbook on this machine with the same inventory, in turn. A job is timed from the request that asks for it to
-the live event that says how it ended. In the job, a task writes down the time, and so does the client that sees it.
+A job is timed from the request that asks for it to the live event that says how it ended. In the job, a task writes down the
+time, and so does the client that sees it.
 """
 
-import argparse
 import asyncio
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.processes import Process, free_port
+from benchmarks.jobs.site import control_plane, make_project
 from control_api.client import Client
 from control_api.client.schemas import JobCreate, JobStatus
 
-PROJECT = Path(__file__).parents[1]
-KEY = "mk_" + "b" * 43
 HOST = "local"
-START_LIMIT_S = 60
 # One play with a host's work in it: a stamp, a pause, and again.
 PLAYBOOK = """---
 - name: Stamps
@@ -50,44 +44,6 @@ class Times:
     plain: list[float] = field(default_factory=list)
     job: list[float] = field(default_factory=list)
     seen: list[float] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def control_plane(folder: Path) -> AsyncIterator[Client]:
-    """Run a control API with its worker, whose project has this benchmark's playbook only."""
-    port = free_port()
-    environment = {
-        "MUSTER_STATE_DIR": str(folder / "state"),
-        "MUSTER_CACHE_DIR": str(folder / "cache"),
-        "MUSTER_PROJECT_DIR": str(folder / "project"),
-        "MUSTER_BOOTSTRAP_API_KEY": KEY,
-        "MUSTER_API_PORT": str(port),
-    }
-    argv = [sys.executable, "-m", "control_api.cli", "serve", "api", "--with-worker", "--local-node"]
-    api = Process(argv, folder=folder / "api", cpus=f"0-{(os.cpu_count() or 1) - 1}", env=environment)
-    try:
-        async with Client(f"http://127.0.0.1:{port}", KEY) as client:
-            give_up = time.monotonic() + START_LIMIT_S
-            while not await client.healthy():
-                if (why := api.ended()) or time.monotonic() > give_up:
-                    sys.exit(f"The control API does not answer: {why}")
-                await asyncio.sleep(0.1)
-            yield client
-    finally:
-        api.stop()
-
-
-def make_project(folder: Path) -> Path:
-    """Return a project directory: this one's inventory plugin, configuration and roles' options, and the playbook."""
-    project = folder / "project"
-    (project / "playbooks").mkdir(parents=True)
-    for name in ("inventory", "plugins", "roles"):
-        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("ansible.cfg", "supported_models.json"):
-        shutil.copy(PROJECT / name, project)
-    stamps = "".join(STAMP.format(number=number) for number in range(STAMPS))
-    (project / "playbooks" / "site.yml").write_text(PLAYBOOK + stamps)
-    return project
 
 
 async def by_hand(project: Path, snapshot: Path) -> float:
@@ -120,12 +76,12 @@ async def as_job(client: Client, times: Times) -> float:
     return took_s
 
 
-async def bench(rounds: int) -> Times:
+async def _measure(rounds: int) -> Times:
     """Measure both in turn; a first round of each warms up and does not count."""
     times = Times()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        project = make_project(folder)
+        project = make_project(folder, PLAYBOOK + "".join(STAMP.format(number=number) for number in range(STAMPS)))
         async with control_plane(folder) as client:
             snapshot = folder / "inventory.json"
             warm = await client.jobs.create(JobCreate(playbook="site.yml", hosts=[HOST]))
@@ -141,17 +97,9 @@ async def bench(rounds: int) -> Times:
     return times
 
 
-def main() -> None:
-    """Parse the arguments, measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    times = asyncio.run(bench(parser.parse_args().rounds))
-    overhead = median(job - plain for job, plain in zip(times.job, times.plain, strict=True))
+def overhead(rounds: int) -> dict[str, float]:
+    """Measure, say what came of each round, and return the figures."""
+    times = asyncio.run(_measure(rounds))
     print(f"stamps seen after {median(times.seen):.2f} s, the last of {len(times.seen)} after {max(times.seen):.2f} s")
-    # Provisioning takes lab hosts, which this does not start.
-    result = {"job_overhead_s": round(overhead, 3), "event_to_websocket_s": round(median(times.seen), 3), "provision_s": None}
-    print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
+    more = median(job - plain for job, plain in zip(times.job, times.plain, strict=True))
+    return {"job_overhead_s": round(more, 3), "event_to_websocket_s": round(median(times.seen), 3)}
