@@ -45,12 +45,14 @@ class TinyModel:
     layers: int = 2
     embedding: int = 64
     pooling: bool = False
+    # Three of four layers look back only so far; only with mode `random`, for such models have no output layer of their own.
+    window: int | None = None
 
 
 def write_tiny_gguf(path: Path, model: TinyModel = TinyModel()) -> Path:
     """Write a model file and return its path."""
     tokens = _tokens()
-    writer = gguf.GGUFWriter(str(path), "llama")
+    writer = gguf.GGUFWriter(str(path), "cohere2" if model.window else "llama")
     _write_shape(writer, model, len(tokens))
     _write_tokenizer(writer, tokens)
     if model.pooling:
@@ -85,7 +87,12 @@ def _write_shape(writer: gguf.GGUFWriter, model: TinyModel, vocabulary: int) -> 
     writer.add_head_count_kv(_KV_HEADS)
     writer.add_rope_dimension_count(model.embedding // _HEADS)
     writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
+    if model.window:
+        writer.add_layer_norm_eps(1e-5)
+        writer.add_logit_scale(1.0)
+        writer.add_sliding_window(model.window)
+    else:
+        writer.add_layer_norm_rms_eps(1e-5)
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, tokens: list[str]) -> None:
@@ -121,11 +128,12 @@ def _write_weights(writer: gguf.GGUFWriter, model: TinyModel, vocabulary: int) -
         gain = 0.0  # the layers add nothing
     writer.add_tensor("token_embd.weight", embedding.astype(np.float32))
     writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
-    writer.add_tensor("output.weight", output)
+    if not model.window:
+        writer.add_tensor("output.weight", output)
     key_width = width // _HEADS * _KV_HEADS
     for layer in range(model.layers):
         prefix = f"blk.{layer}."
-        for norm in ("attn_norm", "ffn_norm"):
+        for norm in ("attn_norm",) if model.window else ("attn_norm", "ffn_norm"):
             writer.add_tensor(f"{prefix}{norm}.weight", np.ones(width, np.float32))
         writer.add_tensor(f"{prefix}attn_q.weight", matrix(width, width, scale))
         writer.add_tensor(f"{prefix}attn_k.weight", matrix(key_width, width, scale))

@@ -1,7 +1,7 @@
 """How much memory a model needs, from its shape. The one place that answers it; pure.
 
-The sums are those of llama.cpp: ``llama_kv_cache`` for the cache (f16 unless an engine is told otherwise), and of
-``llama_kv_cache_iswa`` for layers that look back only over a window. ``python -m benchmarks.memory`` compares them with it.
+The sums are those of llama.cpp: ``llama_kv_cache`` for the cache, and ``llama_kv_cache_iswa`` for layers that look back only
+over a window. ``python -m benchmarks.memory`` compares them with it.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_api.catalogue.gguf import BadHeader
-from control_api.catalogue.models import MemoryNeed
+from control_api.catalogue.models import KvCacheType, MemoryNeed
 
 # CUDA context and libraries on a GPU; in RAM Python, libraries and the engine's prompt cache, which the node limits to this.
 _ENGINE_BYTES = 512 << 20
-_KV_TYPE, _KV_ITEM_BYTES = "f16", 2
+KV_TYPE: KvCacheType = "f16"
+# Bytes of 32 values, which ggml's quantised types keep in one block with its scale.
+_KV_BLOCK_BYTES: dict[KvCacheType, int] = {
+    **{"f32": 128, "f16": 64, "bf16": 64, "q8_0": 34},
+    **{"q5_1": 24, "q5_0": 22, "q4_1": 20, "q4_0": 18, "iq4_nl": 18},
+}
 _BATCH_TOKENS = 512
 _CELLS_STEP = 256
 _FLOAT_BYTES = 4
@@ -70,21 +75,22 @@ def shape_of(values: Mapping[str, Any], *, vocabulary: int = 0) -> Shape:
     )
 
 
-def memory_of(shape: Shape, weights_bytes: int, *, context: int, slots: int) -> MemoryNeed:
+def memory_of(shape: Shape, weights_bytes: int, *, context: int, slots: int, kv_type: KvCacheType = KV_TYPE) -> MemoryNeed:
     """Return what a model needs to answer ``slots`` requests at once, each with ``context`` tokens."""
+    values = _kv_cache_values(shape, context, slots) if shape.has_cache else 0
     return MemoryNeed(
         weights_bytes=weights_bytes,
-        kv_cache_bytes=_kv_cache_bytes(shape, context, slots) if shape.has_cache else 0,
+        kv_cache_bytes=values * _KV_BLOCK_BYTES[kv_type] // 32,
         compute_bytes=_compute_bytes(shape, context, slots),
         engine_bytes=_ENGINE_BYTES,
         context=context,
         slots=slots,
-        kv_type=_KV_TYPE,
+        kv_type=kv_type,
         basis="header",
     )
 
 
-def memory_by_size(weights_bytes: int, *, context: int, slots: int, note: str) -> MemoryNeed:
+def memory_by_size(weights_bytes: int, *, context: int, slots: int, kv_type: KvCacheType, note: str) -> MemoryNeed:
     """Estimate what a model needs whose header is not known: a fifth of the weights for the cache. ``note``: why."""
     return MemoryNeed(
         weights_bytes=weights_bytes,
@@ -93,29 +99,32 @@ def memory_by_size(weights_bytes: int, *, context: int, slots: int, note: str) -
         engine_bytes=_ENGINE_BYTES,
         context=context,
         slots=slots,
-        kv_type=_KV_TYPE,
+        kv_type=kv_type,
         basis="size",
         note=note[:512],
     )
 
 
-def _kv_cache_bytes(shape: Shape, context: int, slots: int) -> int:
-    cells = _padded(context)
-    windowed_cells = min(cells, _padded(shape.window + _BATCH_TOKENS))
+def _windowed_cells(shape: Shape, context: int) -> int:
+    return min(_padded(context), _padded(shape.window + _BATCH_TOKENS)) if any(shape.windowed) else 0
+
+
+def _kv_cache_values(shape: Shape, context: int, slots: int) -> int:
+    cells, windowed_cells = _padded(context), _windowed_cells(shape, context)
     values = 0
     for heads, windowed in zip(shape.kv_heads, shape.windowed, strict=True):
         values += heads * (windowed_cells * shape.windowed_head_size if windowed else cells * shape.head_size)
-    return values * slots * _KV_ITEM_BYTES
+    return values * slots
 
 
 def _compute_bytes(shape: Shape, context: int, slots: int) -> int:
-    """Return the size of llama.cpp's compute buffer: one batch between two layers, the mask of its attention, the logits.
+    """Return the size of llama.cpp's compute buffer: one batch between two layers, the masks of its attention, the logits.
 
     Some six rows of the embedding and three of the feed-forward network live at once; measured, see the module.
     """
     activations = _BATCH_TOKENS * (6 * shape.embedding + 3 * shape.feed_forward) * _FLOAT_BYTES
-    mask = _BATCH_TOKENS * _padded(context) * 2
-    return activations + mask + slots * shape.vocabulary * _FLOAT_BYTES
+    masks = _BATCH_TOKENS * (_padded(context) + _windowed_cells(shape, context)) * 2
+    return activations + masks + slots * shape.vocabulary * _FLOAT_BYTES
 
 
 def _padded(cells: int) -> int:

@@ -15,6 +15,8 @@ from control_api.kit.tables import ControlTable
 from control_api.kit.wire import ModelIdStr, Out, TagStr, Wire
 
 Capability = Literal["chat", "completions", "embeddings"]
+# The types that llama.cpp has kernels for; quantised ones need flash attention, which is its default where a GPU has it.
+KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 Status = Literal["available", "downloading", "downloaded"]
 LifecycleStatus = Literal["available", "pending", "registered", "ready"]
 SourceStr = Annotated[str, StringConstraints(min_length=3, max_length=2048, pattern=r"^[^\x00-\x20\x7f]+$")]
@@ -118,6 +120,7 @@ class RegisterModelRequest(Wire):
     capabilities: Annotated[list[Capability], MinLen(1)] | None = None
     context: Annotated[int, Ge(256), Le(1 << 24)] | None = None
     slots: Annotated[int, Ge(1), Le(256)] | None = None
+    kv_cache_type: KvCacheType | None = None
     needs: NodeTags = []
 
     @model_validator(mode="after")

@@ -1,13 +1,14 @@
 """From what a caller named to a model that can be stored: asks the hub, touches no store."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
 from control_api.catalogue.gguf import BadHeader
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
-from control_api.catalogue.memory import Shape, memory_by_size, memory_of, shape_of
-from control_api.catalogue.models import Artifact, MemoryNeed, Model, RegisterModelRequest, SupportedModel
+from control_api.catalogue.memory import KV_TYPE, Shape, memory_by_size, memory_of, shape_of
+from control_api.catalogue.models import Artifact, KvCacheType, MemoryNeed, Model, RegisterModelRequest, SupportedModel
 from control_api.catalogue.sources import Source, derived_id, only_choice, parse_source, parts_of, quantization_of
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
 from control_api.errors import BadInput, NotFound, Unavailable
@@ -20,6 +21,21 @@ _RESERVED_IDS = frozenset({"hub", "available", "register", "distribute"})
 
 
 @dataclass(frozen=True)
+class Running:
+    """How the caller wants the model to be run; what is None is as usual. ``needs``: tags of nodes."""
+
+    context: int | None
+    slots: int | None
+    kv_cache_type: KvCacheType | None
+    needs: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: RegisterModelRequest) -> "Running":
+        """Return what a request says of it."""
+        return cls(request.context, request.slots, request.kv_cache_type, tuple(sorted(set(request.needs))))
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a request asks for, before the hub was asked. ``model_id`` is None while it depends on the hub's files."""
 
@@ -27,9 +43,7 @@ class Wanted:
     model_id: str | None
     entry: SupportedModel | None
     capabilities: list[str] | None
-    context: int | None = None
-    slots: int | None = None
-    needs: tuple[str, ...] = ()
+    running: Running
 
 
 def read_request(request: RegisterModelRequest, supported: SupportedModels, *, hub_host: str) -> Wanted:
@@ -40,7 +54,7 @@ def read_request(request: RegisterModelRequest, supported: SupportedModels, *, h
     source = replace(found, revision=request.revision or found.revision)
     model_id = request.id or (derived_id(source.repo, source.path) if source.path else None)
     capabilities: list[str] | None = [*request.capabilities] if request.capabilities else None
-    return Wanted(source, _usable_id(model_id), None, capabilities, request.context, request.slots, tuple(request.needs))
+    return Wanted(source, _usable_id(model_id), None, capabilities, Running.of(request))
 
 
 def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -> Wanted:
@@ -56,7 +70,7 @@ def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -
     if not entry or not source:
         known = ", ".join(e.id for e in supported.all)
         raise NotFound(f"The catalogue has no model {model_id!r}.", code="unknown_model", hint=f"It has: {known}.")
-    return Wanted(source, model_id, entry, list(entry.capabilities), request.context, request.slots, tuple(request.needs))
+    return Wanted(source, model_id, entry, list(entry.capabilities), Running.of(request))
 
 
 def _usable_id(model_id: str | None) -> str | None:
@@ -115,10 +129,10 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
     size_bytes = sum(file.size_bytes for file in parts)
     entry = wanted.entry or _entry(wanted, repo, parts[0].path)
     capabilities = wanted.capabilities or entry.capabilities
-    trained = entry.context_length if isinstance(shape, str) else shape.context_length
-    context = min(wanted.context or CONTEXT, trained or wanted.context or CONTEXT)
-    slots = wanted.slots or SLOTS
-    memory = _memory(shape, size_bytes, context, slots)
+    memory = _memory(wanted.running, entry, shape, size_bytes)
+    params: dict[str, Any] = {"context": memory.context, "slots": memory.slots, "embedding": "embeddings" in capabilities}
+    if wanted.running.kv_cache_type:
+        params["kv_cache_type"] = wanted.running.kv_cache_type
     facts = entry.model_dump(include={"name", "description", "tags", "parameter_count", "format", "engine"})
     return Model(
         id=wanted.model_id or entry.id,
@@ -130,15 +144,18 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
         memory=memory.model_dump(),
         capabilities=capabilities,
         quantization=quantization_of(parts[0].path)[:32] or entry.quantization,
-        params={"context": context, "slots": slots, "embedding": "embeddings" in capabilities},
-        needs=sorted(set(wanted.needs)),
+        params=params,
+        needs=list(wanted.running.needs),
     )
 
 
-def _memory(shape: Shape | str, size_bytes: int, context: int, slots: int) -> MemoryNeed:
+def _memory(running: Running, entry: SupportedModel, shape: Shape | str, size_bytes: int) -> MemoryNeed:
+    trained = entry.context_length if isinstance(shape, str) else shape.context_length
+    context = min(running.context or CONTEXT, trained or running.context or CONTEXT)
+    slots, kv_type = running.slots or SLOTS, running.kv_cache_type or KV_TYPE
     if isinstance(shape, str):
-        return memory_by_size(size_bytes, context=context, slots=slots, note=shape)
-    return memory_of(shape, size_bytes, context=context, slots=slots)
+        return memory_by_size(size_bytes, context=context, slots=slots, kv_type=kv_type, note=shape)
+    return memory_of(shape, size_bytes, context=context, slots=slots, kv_type=kv_type)
 
 
 def _entry(wanted: Wanted, repo: HubRepo, path: str) -> SupportedModel:

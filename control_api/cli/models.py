@@ -1,9 +1,10 @@
 """``muster models`` and ``muster tasks``."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from control_api.cli.connection import Json, Key, Url, call, fail
@@ -83,6 +84,7 @@ def register(
     as_id: Annotated[str | None, typer.Option("--id", help="The id that a model from the hub shall have.")] = None,
     context: Annotated[int | None, typer.Option(min=256, help="Tokens of context for each request; default: 8192.")] = None,
     slots: Annotated[int | None, typer.Option(min=1, max=256, help="Requests answered at once; default: 4.")] = None,
+    kv_cache_type: Annotated[str | None, typer.Option(help="Type of the KV cache, e.g. q8_0; default: f16.")] = None,
     needs: Annotated[list[str] | None, typer.Option(help="Only on nodes with this tag; repeatable.")] = None,
     url: Url = "",
     key: Key = "",
@@ -90,12 +92,20 @@ def register(
 ) -> None:
     """Register a model: metadata only, the nodes fetch the bytes."""
     named = {"source": model, "id": as_id} if "/" in model else {"model": model}
-    wanted = RegisterModelRequest(**named, context=context, slots=slots, needs=needs or [])
-    found = call(url, key, lambda client: client.models.register(wanted))
+    wanted = {"context": context, "slots": slots, "kv_cache_type": kv_cache_type, "needs": needs or []}
+    found = call(url, key, lambda client: client.models.register(_request(named | wanted)))
     if as_json:
         return print_json(found)
     figures = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
     print(f"Registered {found.id} ({figures}). Follow it: muster tasks list")
+
+
+def _request(fields: dict[str, Any]) -> RegisterModelRequest:
+    try:
+        return RegisterModelRequest(**fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise fail(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", code=2) from None
 
 
 @models.command("needs")

@@ -61,12 +61,13 @@ async def test_the_memory_is_computed_from_the_header_and_shown_in_parts(api: Ap
 
 
 async def test_context_and_slots_are_what_the_caller_wants_within_what_the_model_can(api: Api) -> None:
-    wanted = {"model": "smollm2:135m", "context": 4096, "slots": 2}
+    wanted = {"model": "smollm2:135m", "context": 4096, "slots": 2, "kv_cache_type": "q8_0"}
 
     model = (await api.http.post("/v0/models/register", json=wanted)).json()
 
-    assert model["params"] == {"context": 2048, "slots": 2, "embedding": False}
-    assert model["memory"]["kv_cache_bytes"] == 2 * 2 * (16 + 16) * 2 * 2048 * 2
+    assert model["params"] == {"context": 2048, "slots": 2, "embedding": False, "kv_cache_type": "q8_0"}
+    # A q8_0 block keeps 32 values in 34 bytes.
+    assert model["memory"]["kv_cache_bytes"] == 2 * 2 * (16 + 16) * 2048 * 2 * 34 // 32
 
 
 @pytest.mark.parametrize("faults", [{}, {"no_range": True}, {"redirect": True}])
