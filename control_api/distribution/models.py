@@ -133,7 +133,7 @@ class Skipped(Out):
 
 
 class DistributeOut(Out):
-    """The answer to an order."""
+    """The answer to an order. ``job_id``: the job whose playbook ordered; null when a person or a program did."""
 
     task_ids: list[str]
     job_id: str | None

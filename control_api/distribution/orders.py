@@ -1,6 +1,5 @@
 """Orders: somebody wants a model on nodes, now."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -14,9 +13,6 @@ from control_api.distribution.placing import Placer
 from control_api.distribution.situation import Situation
 from control_api.errors import Conflict, NotFound
 from control_api.fleet.models import Node, NodeState
-
-# Starts a job that follows an order on hosts: (session, model id, host ids, who ordered) → job id.
-StartJob = Callable[[AsyncSession, str, list[str], str], Awaitable[str]]
 
 _OFFLINE = "is offline; order it with retry_when_online to have it sent when the node is back"
 
@@ -43,9 +39,8 @@ class _Run:
 class Orders:
     """Carries out orders."""
 
-    def __init__(self, placer: Placer, start_job: StartJob | None) -> None:
+    def __init__(self, placer: Placer) -> None:
         self._placer = placer
-        self._start_job = start_job
 
     async def distribute(self, session: AsyncSession, model: Model, order: DistributeRequest, by: Principal) -> DistributeOut:
         """Order a model onto nodes. Ordering what is on its way already returns the task that there is.
@@ -63,10 +58,8 @@ class Orders:
             hint = "Order it with retry_when_online to have it sent when the node is back."
             details = [entry.model_dump() for entry in run.skipped]
             raise Conflict(f"Offline: {names}.", code="node_offline", hint=hint, details=details)
-        job_id = run.job_id or await self._follow(run, nodes, by)
-        return DistributeOut(
-            task_ids=[task.id for task in run.tasks], job_id=job_id, skipped=run.skipped, warnings=run.warnings
-        )
+        task_ids = [task.id for task in run.tasks]
+        return DistributeOut(task_ids=task_ids, job_id=run.job_id, skipped=run.skipped, warnings=run.warnings)
 
     async def _targets(self, session: AsyncSession, order: DistributeRequest, by: Principal) -> list[Node]:
         if order.target != "specific":
@@ -113,16 +106,3 @@ class Orders:
         else:
             run.tasks.append(await self._placer.refuse(session, node, row, model, reason, job_id=run.job_id))
             run.warnings.append(f"{node.name} {reason}")
-
-    async def _follow(self, run: _Run, nodes: list[Node], by: Principal) -> str | None:
-        """Start a job for the hosts that got a new task; nodes without a host learn of it by their next heartbeat."""
-        fresh = [task for task in run.tasks if task.status.is_open and task.job_id is None]
-        host_of = {node.id: node.host_id for node in nodes}
-        host_ids = sorted({host_id for task in fresh if (host_id := host_of[task.node_id])})
-        if self._start_job is None or not host_ids:
-            return None
-        job_id = await self._start_job(run.session, run.model.id, host_ids, by.label)
-        for task in fresh:
-            task.job_id = job_id if host_of[task.node_id] else None
-            run.session.add(task)
-        return job_id

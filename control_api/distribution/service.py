@@ -18,7 +18,7 @@ from control_api.distribution.models import (
     PullRequest,
     TaskStatus,
 )
-from control_api.distribution.orders import Orders, StartJob
+from control_api.distribution.orders import Orders
 from control_api.distribution.peers import Peers
 from control_api.distribution.placing import Placer
 from control_api.distribution.plans import plan_placement
@@ -34,13 +34,11 @@ from control_api.settings import Settings
 class DistributionService:
     """Places models on nodes, tells nodes what to hold, and follows how far each has come."""
 
-    def __init__(
-        self, settings: Settings, supported: SupportedModels, box: SecretBox, start_job: StartJob | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, supported: SupportedModels, box: SecretBox) -> None:
         self._settings = settings
         self._supported = supported
         self._placer = Placer(settings, supported.official_ids)
-        self._orders = Orders(self._placer, start_job)
+        self._orders = Orders(self._placer)
         # Nodes do not reach a directory: they read it through the control API.
         limit, hub = settings.max_concurrent_downloads, None if settings.hub_mirror_dir else settings.hub_url
         self._desk = FetchDesk(Peers(box), self._placer, limit=limit, hub_endpoint=hub)

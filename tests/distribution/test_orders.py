@@ -2,15 +2,8 @@
 
 import pytest
 from sqlmodel import select
-from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.principal import Principal
-from control_api.catalogue.models import Model
-from control_api.catalogue.supported import SupportedModels
-from control_api.distribution.models import DistributeRequest
-from control_api.distribution.service import DistributionService
 from control_api.kit.bus import BusEvent
-from control_api.kit.secretbox import SecretBox
 from tests.distribution.fleet import new_model, new_node, order, report, task
 from tests.running import Api, until
 
@@ -205,26 +198,3 @@ async def test_an_order_without_nodes_is_taken_and_does_nothing(api: Api) -> Non
     await new_model(api, "a")
 
     assert await order(api, "a:1b") == {"task_ids": [], "job_id": None, "skipped": [], "warnings": []}
-
-
-async def test_a_job_is_started_for_the_hosts_that_got_a_new_task_and_for_no_other(api: Api) -> None:
-    await new_model(api, "a")
-    one, two = await new_node(api, "gpu-01"), await new_node(api, "gpu-02")
-    await order(api, "a:1b", target="specific", node_ids=[one.id])
-    await one.beat(report("a:1b", 1, "ready"))
-    started: list[tuple[str, list[str], str]] = []
-
-    async def start_job(_: AsyncSession, model_id: str, host_ids: list[str], requested_by: str) -> str:
-        started.append((model_id, host_ids, requested_by))
-        return "job-1"
-
-    box = SecretBox(SecretBox.new_key(), name="routing")
-    service = DistributionService(api.settings, SupportedModels([]), box, start_job)
-    async with api.database.control.write() as session:
-        model = await session.get_one(Model, "a:1b")
-        caller = Principal("user", "1", "alice", frozenset())
-        answer = await service.distribute(session, model, DistributeRequest(model="a:1b"), caller)
-
-    assert started == [("a:1b", [two.host_id], "user:alice")]
-    assert answer.job_id == "job-1"
-    assert (await task(api, answer.task_ids[0]))["job_id"] == "job-1"
