@@ -175,11 +175,17 @@ def drain(
 
 
 @nodes.command("resume")
-def resume(name: Name, url: Url = "", key: Key = "") -> None:
+def resume(
+    name: Name,
+    all_holds: Annotated[bool, typer.Option("--all", help="Also the holds of others and of jobs.")] = False,
+    url: Url = "",
+    key: Key = "",
+) -> None:
     """Remove your own hold of a node."""
-    node = call(url, key, lambda client: client.nodes.resume(name))
-    held = ", ".join(hold.holder for hold in node.holds)
-    print(f"{name} is still held by {held}." if held else f"{name} is {node.state}.")
+    node = call(url, key, lambda client: client.nodes.resume(name, all_holds=all_holds))
+    held = ", ".join(f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder for hold in node.holds)
+    left = f"{name} is still held by {held}. --all removes that, too."
+    print(left if node.holds else f"{name} is {node.state}.")
 
 
 @nodes.command("delete")

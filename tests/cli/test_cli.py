@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from control_api.cli import app
+from tests.fleet.reports import PlayedNode, bearer
 from tests.processes import PROJECT
 from tests.running import Api
 
@@ -68,6 +69,17 @@ async def test_bad_input_is_named_and_the_exit_code_says_so(api: Api, arguments:
     assert done.returncode in (1, 2)
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_a_hold_of_another_is_named_and_removed_only_when_that_is_meant(api: Api) -> None:
+    node = await PlayedNode.enrolled(api)
+    other = (await api.http.post("/v0/api-keys", json={"name": "ci", "scopes": ["operate"]})).json()["key"]
+    await api.http.post(f"/v0/nodes/{node.id}/drain", json={"reason": "fan"}, headers=bearer(other))
+
+    own, every = await muster(api, "nodes", "resume", "gpu-01"), await muster(api, "nodes", "resume", "gpu-01", "--all")
+
+    assert own.stdout == "gpu-01 is still held by api_key:ci (fan). --all removes that, too.\n"
+    assert every.stdout == "gpu-01 is registering.\n"
 
 
 async def test_a_key_is_made_and_works(api: Api) -> None:
