@@ -5,7 +5,22 @@ from typing import Annotated
 import typer
 
 from control_api import __version__
-from control_api.cli import drift, fleet, hub, jobs, keys, models, ops, placement, plan, providers, serve, settings, store
+from control_api.cli import (
+    drift,
+    fleet,
+    hub,
+    jobs,
+    keys,
+    models,
+    node_models,
+    ops,
+    placement,
+    plan,
+    providers,
+    serve,
+    settings,
+    store,
+)
 
 app = typer.Typer(
     name="muster",
@@ -38,6 +53,8 @@ app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
 app.add_typer(serve.app, name="serve")
 app.add_typer(fleet.hosts, name="hosts")
+fleet.nodes.command("models")(node_models.models)
+fleet.nodes.command("tag")(node_models.tag)
 app.add_typer(fleet.nodes, name="nodes")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(drift.app, name="drift")

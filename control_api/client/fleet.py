@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Literal
 from urllib.parse import quote
 
+from pydantic import TypeAdapter
+
 from control_api.client.http import Http
-from control_api.client.schemas import CredentialOut, HostCreate, HostOut, HostPatch, NodeOut, Page
+from control_api.client.schemas import AssignmentOut, CredentialOut, HostCreate, HostOut, HostPatch, NodeOut, Page
 
 
 class Hosts:
@@ -92,6 +94,11 @@ class Nodes:
         """Replace a node's tags."""
         response = await self._http.send("PATCH", f"/v0/nodes/{quote(node_id, safe='')}", json={"tags": list(tags)})
         return NodeOut.model_validate_json(response.content)
+
+    async def assignments(self, node_id: str) -> Sequence[AssignmentOut]:
+        """Return the models that shall be on a node, with why one is not, or is loaded on demand."""
+        response = await self._http.send("GET", f"/v0/nodes/{quote(node_id, safe='')}/assignments")
+        return TypeAdapter(Sequence[AssignmentOut]).validate_json(response.content)
 
     async def delete(self, node_id: str) -> None:
         """Forget a node; its token stops working."""

@@ -22,7 +22,7 @@ from control_api.automation.schemas import (
     PlanOut,
 )
 from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut, RegisterModelRequest
-from control_api.distribution.models import DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
+from control_api.distribution.models import AssignmentOut, DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
 from control_api.distribution.schemas import PlacementOut, PlacementRequest, PlannedNode, PlannedRoom
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
 from control_api.fleet.schemas import (
@@ -45,6 +45,7 @@ __all__ = [
     "ApiKeyCreate",
     "ApiKeyCreated",
     "ApiKeyOut",
+    "AssignmentOut",
     "ChangeOut",
     "CredentialOut",
     "DistributeOut",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cli.test_cli import muster
-from tests.distribution.fleet import GIB, new_model
+from tests.distribution.fleet import GIB, new_model, new_node
 from tests.running import Api
 
 pytestmark = pytest.mark.anyio
@@ -109,3 +109,21 @@ async def test_the_command_line_changes_settings_and_tells_who_did(api: Api) -> 
     assert wrong.returncode == 1
     assert "auto_distribution" in wrong.stderr
     assert (await muster(api, "settings", "set", "nonsense")).returncode == 2
+
+
+async def test_the_command_line_tells_what_shall_be_on_a_node_and_why_not(api: Api) -> None:
+    await muster(api, "settings", "set", "auto_distribution=registered")
+    node = await new_node(api, "gpu-01", memory_bytes=5 * GIB // 4)
+    assert "No model shall be on this node" in (await muster(api, "nodes", "models", "gpu-01")).stdout
+    await new_model(api, "a")
+    await new_model(api, "b")
+    await new_model(api, "c", needs=["gpu-a"])
+
+    shown = (await muster(api, "nodes", "models", "gpu-01")).stdout
+    assert [word for word in ("resident", "on_demand", "absent", "256.0 MiB of 1.2 GiB are free") if word not in shown] == []
+    assert "c:1b" not in shown
+
+    tagged = await muster(api, "nodes", "tag", "gpu-01", "gpu-a")
+    assert "gpu-01 is tagged gpu-a." in tagged.stdout, tagged.stderr
+    listed = json.loads((await muster(api, "nodes", "models", node.id, "--json")).stdout)
+    assert [a["model_id"] for a in listed] == ["a:1b", "b:1b", "c:1b"]
