@@ -91,6 +91,7 @@ def running_stack(folder: Path, address: str, **variables: str) -> Iterator[Stac
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "ANSIBLE_"))}
     environment = outside | {
         "MUSTER_STATE_DIR": str(state_dir),
+        "MUSTER_CACHE_DIR": str(cache_dir),
         "MUSTER_HUB_ENDPOINT": f"http://{address}:{ports['hub']}",
         "MUSTER_API_HOST": "0.0.0.0",
         "MUSTER_API_PORT": str(ports["api"]),
