@@ -60,9 +60,10 @@ class ForkServer:
         return self._channel
 
     def close(self) -> None:
-        """Let the server end. What it has forked goes on."""
+        """End the server. What it has forked goes on."""
         if self._channel and self._process:
             self._channel.close()
+            self._process.kill()
             self._process.wait()
         self._channel = self._process = None
 
@@ -91,6 +92,10 @@ class ForkServer:
                 answer, received, _, _ = socket.recv_fds(channel, 1, 1)
             except ConnectionError:
                 answer = b""
+            except TimeoutError:
+                # Its late answer would be taken for that to another request.
+                self.close()
+                raise
             if answer:
                 return received[0]
             self.close()
@@ -118,8 +123,11 @@ class Launcher:
         return len(self._running)
 
     async def prepare(self) -> None:
-        """Start to load what supervisors need."""
-        await asyncio.to_thread(self._server.start)
+        """Start to load what supervisors need. If that fails, so will the first job, and say why."""
+        try:
+            await asyncio.to_thread(self._server.start)
+        except OSError as error:
+            log.warning("supervisor.not_prepared", error=str(error))
 
     async def launch(self, order: RunOrder) -> None:
         """Start a supervisor and give it its order. Raises ``OSError`` if it cannot be started."""
