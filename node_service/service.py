@@ -26,6 +26,7 @@ from node_service.state_dir import StateDir
 from node_service.weights.collector import Collector
 from node_service.weights.fetch import Fetcher, FetchLimits
 from node_service.weights.installer import Installer
+from node_service.weights.scrubber import Scrubber
 from node_service.weights.sources import SourceResolver
 from node_service.weights.store import Store
 from node_service.wire import HeartbeatAnswer, Manifest
@@ -87,6 +88,9 @@ class NodeService:
             changed=self._changed,
             drain_deadline_s=settings.drain_deadline_s,
         )
+        self._scrubber = Scrubber(
+            store=self._store, records=records, damaged=self._provisioner.repair, interval_s=settings.verify_interval_s
+        )
         self.models = ModelManager(
             state=state,
             store=self._store,
@@ -122,7 +126,7 @@ class NodeService:
         self.probe.start()
         await self.models.restore()
         await self.probe.first_reading(_FIRST_GPU_READING_S)
-        for part in (self._provisioner, self.reporter):
+        for part in (self._provisioner, self.reporter, self._scrubber):
             self._tasks.append(asyncio.create_task(self._keep_running(part)))
 
     async def drain(self) -> None:
@@ -233,7 +237,7 @@ class NodeService:
         else:
             self.problems.clear("gpu_unavailable")
 
-    async def _keep_running(self, part: Provisioner | Reporter) -> None:
+    async def _keep_running(self, part: Provisioner | Reporter | Scrubber) -> None:
         """Run a part of the node; a fault of ours in it is shown, and it starts again."""
         while True:
             try:

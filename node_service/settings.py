@@ -59,6 +59,9 @@ class Settings(BaseSettings):
     hub_endpoint: HttpUrl | None = Field(default=None, description="Model hub instead of the public one (`HF_ENDPOINT`).")
     hub_token_file: Path | None = Field(default=None, description="File with the hub's token (`HF_TOKEN`), for gated models.")
     source_stall_s: float = Field(default=30, gt=0, description="Seconds without a byte after which a source is left.")
+    verify_interval_s: float = Field(
+        default=604800, ge=0, description="Seconds after which an installed file is hashed again; 0: never."
+    )
     disk_reserve_bytes: int = Field(default=2**30, ge=0, description="Bytes of disk that downloads leave free.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level that is logged.")
     drain_deadline_s: float = Field(default=120, ge=0, description="Seconds that SIGTERM waits for requests in flight.")

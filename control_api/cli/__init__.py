@@ -6,6 +6,7 @@ import typer
 
 from control_api import __version__
 from control_api.cli import (
+    downloads,
     drift,
     fleet,
     hub,
@@ -60,7 +61,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(drift.app, name="drift")
 models.models.command("plan")(placement.plan)
 app.add_typer(models.models, name="models")
-app.add_typer(models.tasks, name="tasks")
+app.add_typer(downloads.tasks, name="tasks")
 app.add_typer(hub.app, name="hub")
 app.add_typer(keys.app, name="keys")
 app.add_typer(providers.app, name="providers")

@@ -1,22 +1,18 @@
-"""``muster models`` and ``muster tasks``."""
+"""``muster models``: what there is; ordering it is in ``downloads``."""
 
-import asyncio
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from control_api.cli import downloads
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.output import print_json, print_table, size
-from control_api.client import Client
-from control_api.client.schemas import DistributeRequest, ModelOut, RegisterModelRequest, TaskOut, TaskStatus
+from control_api.client.schemas import ModelOut, RegisterModelRequest
 
 models = typer.Typer(no_args_is_help=True, help="Models: those we support, those registered, and where they are.")
-tasks = typer.Typer(no_args_is_help=True, help="Models on their way to nodes.")
 
 ModelId = Annotated[str, typer.Argument(help="Model id, e.g. gpt-oss:20b.")]
-POLL_S = 0.5
 
 
 @models.command("hub")
@@ -130,80 +126,5 @@ def delete(
     print(f"Deleted {model}.")
 
 
-@models.command("push")
-def push(
-    model: ModelId,
-    nodes: Annotated[str, typer.Option(help="Names or ids, separated by commas; default: all nodes.")] = "",
-    redownload: Annotated[bool, typer.Option(help="Fetch it again where it is installed.")] = False,
-    retry_when_online: Annotated[bool, typer.Option(help="Offline nodes get it when they are back.")] = False,
-    wait: Annotated[bool, typer.Option(help="Show progress until every download has ended.")] = False,
-    url: Url = "",
-    key: Key = "",
-) -> None:
-    """Order a model onto nodes."""
-
-    async def action(client: Client) -> list[TaskOut]:
-        names = [name.strip() for name in nodes.split(",") if name.strip()]
-        ids = [(await client.nodes.get(name)).id for name in names]
-        wanted = DistributeRequest(
-            model=model,
-            target="specific" if ids else "all",
-            node_ids=ids,
-            if_installed="redownload" if redownload else "skip",
-            retry_when_online=retry_when_online,
-        )
-        ordered = await client.models.distribute(wanted)
-        for line in [*ordered.warnings, *(f"{skipped.node_id}: {skipped.reason}" for skipped in ordered.skipped)]:
-            print(f"warning: {line}")
-        return await _follow(client, ordered.task_ids) if wait else await client.tasks.list(ids=ordered.task_ids)
-
-    ended = call(url, key, action)
-    print_table(_COLUMNS, [_row(task) for task in ended], empty="Nothing to do.")
-    if failed := [task for task in ended if task.status is TaskStatus.FAILED]:
-        raise fail(f"{len(failed)} of {len(ended)} downloads failed: {failed[0].error}")
-
-
-async def _follow(client: Client, task_ids: list[str]) -> list[TaskOut]:
-    names = {node.id: node.name for node in await client.nodes.list()}
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
-    with Progress(*columns) as progress:
-        bars = {task_id: progress.add_task("", total=None) for task_id in task_ids}
-        while True:
-            found = await client.tasks.list(ids=task_ids) if task_ids else []
-            for task in found:
-                description = f"{names.get(task.node_id, task.node_id)} {task.status}"
-                progress.update(
-                    bars[task.id], description=description, completed=task.bytes_done, total=task.bytes_total or None
-                )
-            if not any(task.status.is_open for task in found):
-                return found
-            await asyncio.sleep(POLL_S)
-
-
-_COLUMNS = ["TASK", "MODEL", "STATUS", "PROGRESS", "SPEED", "ERROR"]
-
-
-def _row(task: TaskOut) -> tuple[object, ...]:
-    speed = f"{size(task.speed_bps)}/s" if task.status is TaskStatus.IN_PROGRESS else ""
-    return task.id, task.model_id, task.status, f"{task.progress:.0%}", speed, task.error
-
-
-@tasks.command("list")
-def list_tasks(
-    status: Annotated[TaskStatus | None, typer.Option(help="Only those in this state.")] = None,
-    url: Url = "",
-    key: Key = "",
-    as_json: Json = False,
-) -> None:
-    """List downloads, newest first."""
-    found = call(url, key, lambda client: client.tasks.list(status=status))
-    if as_json:
-        return print_json(found)
-    print_table(_COLUMNS, [_row(task) for task in found], empty="No downloads yet.")
-
-
-@tasks.command("cancel")
-def cancel(task_id: Annotated[str, typer.Argument(help="Task id.")], url: Url = "", key: Key = "") -> None:
-    """Stop a download; what is there is kept for the next order."""
-    call(url, key, lambda client: client.tasks.cancel(task_id))
-    print(f"Cancelled {task_id}.")
+models.command("push")(downloads.push)
+models.command("verify")(downloads.verify)

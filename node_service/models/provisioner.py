@@ -65,6 +65,11 @@ class Provisioner:
         """Look for due records now."""
         self._wake.set()
 
+    def repair(self, record: ModelRecord) -> None:
+        """Verify a model's files, and bring those here anew that are not right."""
+        record.recheck = record.due = True
+        self.wake()
+
     async def run(self) -> None:
         """Work until cancelled."""
         try:

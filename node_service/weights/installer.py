@@ -71,6 +71,8 @@ class Installer:
                 log.error("installed artifact is damaged", model=spec.id, sha256=artifact.sha256, found=found)
                 await asyncio.to_thread(self._store.remove, artifact.sha256)
                 intact = False
+            else:
+                self._store.note_verified(artifact.sha256)
         return intact
 
     def _check_disk(self, spec: ModelSpec, missing: list[Artifact]) -> None:

@@ -9,8 +9,10 @@ models/<key>/                     links, so that the parts of a split model lie 
 """
 
 import json
+import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -108,6 +110,18 @@ class Store:
         temporary.write_text(json.dumps(asdict(about)), encoding="utf-8")
         temporary.replace(target.parent / _ABOUT)
         self._hub_file(artifact.sha256).unlink(missing_ok=True)
+
+    def verified_at(self, digest: str) -> float | None:
+        """Return when a complete artifact was hashed last, in Unix seconds; None if it is not here."""
+        try:
+            return (self._artifacts / digest / _ABOUT).stat().st_mtime
+        except OSError:
+            return None
+
+    def note_verified(self, digest: str) -> None:
+        """Note that an artifact was found to be right now; nothing happens if it is gone meanwhile."""
+        with suppress(OSError):
+            os.utime(self._artifacts / digest / _ABOUT)
 
     def discard_part(self, digest: str) -> None:
         """Throw collected bytes away."""

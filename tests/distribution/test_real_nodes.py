@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli.test_cli import muster
 from tests.distribution.fleet import new_model, order, task
 from tests.hub import Hub
 from tests.node_service.process import NodeProcess, free_port
@@ -128,3 +129,26 @@ async def test_two_nodes_of_a_site_take_one_copy_over_the_wan(api: Api, hub: Hub
     await until(completed, what="both to have it", timeout_s=60)
 
     assert sum(served.sent_bytes for served in reads(hub)) == SIZE
+
+
+@pytest.mark.usefixtures("big")
+async def test_a_flipped_bit_is_found_by_the_command_and_repaired(api: Api, hub: Hub, add_node: AddNode) -> None:
+    hub.fail()
+    node = await add_node()
+    await new_model(api, "big")
+    pushed = await muster(api, "models", "push", "big:1b", "--nodes", "gpu-0", "--wait")
+    assert pushed.returncode == 0, pushed.stderr
+    assert "completed" in pushed.stdout and "100%" in pushed.stdout
+    [file] = [path for path in (node.store_dir / "artifacts").rglob("*.gguf") if path.is_file()]
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+
+    found = await muster(api, "models", "verify", "big:1b")
+
+    assert found.returncode == 0, found.stderr
+    assert "repaired" in found.stdout
+    assert file.read_bytes() == b"x" * SIZE
+    assert "intact" in (await muster(api, "models", "verify", "big:1b")).stdout
+    await new_model(api, "a")
+    assert "No node has a:1b" in (await muster(api, "models", "verify", "a:1b")).stdout

@@ -212,6 +212,28 @@ def test_a_file_that_cannot_be_read_is_damage_and_the_order_that_finds_it_ends_a
     until(lambda: control.reported("tiny:cycle").get("generation") == 3 and control.state("tiny:cycle") == "ready", "ready")
 
 
+def test_damage_on_disk_is_found_by_itself_and_repaired(
+    make_node: Callable[..., NodeProcess], control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    node = make_node(verify_interval_s=1)
+    wanted = spec("tiny:cycle", "cycle.gguf")
+    control.assign(wanted)
+    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    (file,) = installed(node, sha256_of(wanted))
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 0xFF
+    # Another file at the same place: a running engine's own is not touched.
+    file.with_suffix(".new").write_bytes(damaged)
+    file.with_suffix(".new").replace(file)
+
+    until(lambda: len(reads(hub)) == 2, "fetched again")
+    until(lambda: control.state("tiny:cycle") == "ready", "ready again")
+
+    (file,) = installed(node, sha256_of(wanted))
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
+    assert any(m["state"] != "ready" for beat in control.heartbeats[-100:] for m in beat["models"])
+
+
 def test_interrupted_source_is_resumed(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     hub.fail(truncate_at=300_000)
     wanted = spec("tiny:cycle", "cycle.gguf")
