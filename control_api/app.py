@@ -122,6 +122,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
     catalogue_hooks = CatalogueHooks(
         model_registered=distribution.model_registered,
         model_changed=distribution.model_registered,
+        model_configured=distribution.model_configured,
         model_deleting=distribution.model_deleting,
     )
     return Services(

@@ -105,6 +105,13 @@ def memory_by_size(weights_bytes: int, *, context: int, slots: int, kv_type: KvC
     )
 
 
+def with_cache_type(need: MemoryNeed, kv_type: KvCacheType) -> MemoryNeed:
+    """Return what a model needs when its cache holds values of another type; an estimate by size knows no types."""
+    before = _KV_BLOCK_BYTES[need.kv_type] if need.basis == "header" else 1
+    after = _KV_BLOCK_BYTES[kv_type] if need.basis == "header" else 1
+    return need.model_copy(update={"kv_cache_bytes": need.kv_cache_bytes * after // before, "kv_type": kv_type})
+
+
 def _windowed_cells(shape: Shape, context: int) -> int:
     return min(_padded(context), _padded(shape.window + _BATCH_TOKENS)) if any(shape.windowed) else 0
 

@@ -1,29 +1,21 @@
 """Tables and wire schemas of the catalogue. Metadata only: the control plane never stores model bytes."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
 import sqlalchemy as sa
-from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import StringConstraints, model_validator
 from sqlmodel import Field
 
 from control_api.fleet.models import ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable
-from control_api.kit.wire import ModelIdStr, Out, TagStr, Wire
+from control_api.kit.wire import ModelIdStr, Out
 
-Capability = Literal["chat", "completions", "embeddings"]
 # The types that llama.cpp has kernels for; quantised ones need flash attention, which is its default where a GPU has it.
 KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 Status = Literal["available", "downloading", "downloaded"]
 LifecycleStatus = Literal["available", "pending", "registered", "ready"]
-SourceStr = Annotated[str, StringConstraints(min_length=3, max_length=2048, pattern=r"^[^\x00-\x20\x7f]+$")]
-RevisionStr = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._/-]+$")]
-
-
-NodeTags = Annotated[list[TagStr], MaxLen(32)]
 
 
 class Model(ControlTable, table=True):
@@ -44,7 +36,7 @@ class Model(ControlTable, table=True):
     quantization: str = Field(default="", max_length=32)
     parameter_count: str = Field(default="", max_length=32)
     format: str = Field(default="gguf", max_length=16)
-    engine: str = Field(default="xllamacpp", max_length=32)
+    engine: str = Field(default="", max_length=32, description="One that nodes know; empty: each node's own.")
     params: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     needs: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Tags that a node must have to hold it.")
     created_at: datetime = Field(default_factory=utcnow)
@@ -77,7 +69,7 @@ class MemoryNeed(Out):
     engine_bytes: int
     context: int
     slots: int
-    kv_type: str
+    kv_type: KvCacheType
     basis: Literal["header", "size"]
     note: str | None = None
 
@@ -108,34 +100,6 @@ class SupportedModel(Out):
     revision: str | None = None
     artifacts: list[str] | None = None
     header: dict[str, Any] | None = Field(default=None, exclude=True)
-
-
-class RegisterModelRequest(Wire):
-    """``POST /v0/models/register``: a catalogue id, or a hub URL or ``repo[:file]`` with the id that it shall have."""
-
-    model: ModelIdStr | None = None
-    source: SourceStr | None = None
-    id: ModelIdStr | None = None
-    revision: RevisionStr | None = None
-    capabilities: Annotated[list[Capability], MinLen(1)] | None = None
-    context: Annotated[int, Ge(256), Le(1 << 24)] | None = None
-    slots: Annotated[int, Ge(1), Le(256)] | None = None
-    kv_cache_type: KvCacheType | None = None
-    needs: NodeTags = []
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if (self.model is None) == (self.source is None):
-            raise ValueError("give either model (an id of the catalogue) or source (a hub URL or repo[:file])")
-        if self.model is not None and (self.id or self.revision or self.capabilities):
-            raise ValueError("id, revision and capabilities go with source; a catalogue entry has its own")
-        return self
-
-
-class ModelPatch(Wire):
-    """``PATCH /v0/models/{id}``: the tags that a node must have to hold the model."""
-
-    needs: NodeTags
 
 
 class ArtifactOut(Out):

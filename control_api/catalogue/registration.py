@@ -8,7 +8,9 @@ import structlog
 from control_api.catalogue.gguf import BadHeader
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
 from control_api.catalogue.memory import KV_TYPE, Shape, memory_by_size, memory_of, shape_of
-from control_api.catalogue.models import Artifact, KvCacheType, MemoryNeed, Model, RegisterModelRequest, SupportedModel
+from control_api.catalogue.models import Artifact, MemoryNeed, Model, SupportedModel
+from control_api.catalogue.options import EngineOptions
+from control_api.catalogue.schemas import RegisterModelRequest
 from control_api.catalogue.sources import Source, derived_id, only_choice, parse_source, parts_of, quantization_of
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
 from control_api.errors import BadInput, NotFound, Unavailable
@@ -26,13 +28,13 @@ class Running:
 
     context: int | None
     slots: int | None
-    kv_cache_type: KvCacheType | None
+    options: EngineOptions
     needs: tuple[str, ...]
 
     @classmethod
     def of(cls, request: RegisterModelRequest) -> "Running":
         """Return what a request says of it."""
-        return cls(request.context, request.slots, request.kv_cache_type, tuple(sorted(set(request.needs))))
+        return cls(request.context, request.slots, request, tuple(sorted(set(request.needs))))
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,7 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
     capabilities = wanted.capabilities or entry.capabilities
     memory = _memory(wanted.running, entry, shape, size_bytes)
     params: dict[str, Any] = {"context": memory.context, "slots": memory.slots, "embedding": "embeddings" in capabilities}
-    if wanted.running.kv_cache_type:
-        params["kv_cache_type"] = wanted.running.kv_cache_type
-    facts = entry.model_dump(include={"name", "description", "tags", "parameter_count", "format", "engine"})
+    facts = entry.model_dump(include={"name", "description", "tags", "parameter_count", "format"})
     return Model(
         id=wanted.model_id or entry.id,
         **facts,
@@ -144,7 +144,8 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
         memory=memory.model_dump(),
         capabilities=capabilities,
         quantization=quantization_of(parts[0].path)[:32] or entry.quantization,
-        params=params,
+        engine=wanted.running.options.engine or "",
+        params=wanted.running.options.params(params),
         needs=list(wanted.running.needs),
     )
 
@@ -152,7 +153,7 @@ def _model(wanted: Wanted, repo: HubRepo, parts: list[HubFile], shape: Shape | s
 def _memory(running: Running, entry: SupportedModel, shape: Shape | str, size_bytes: int) -> MemoryNeed:
     trained = entry.context_length if isinstance(shape, str) else shape.context_length
     context = min(running.context or CONTEXT, trained or running.context or CONTEXT)
-    slots, kv_type = running.slots or SLOTS, running.kv_cache_type or KV_TYPE
+    slots, kv_type = running.slots or SLOTS, running.options.kv_cache_type or KV_TYPE
     if isinstance(shape, str):
         return memory_by_size(size_bytes, context=context, slots=slots, kv_type=kv_type, note=shape)
     return memory_of(shape, size_bytes, context=context, slots=slots, kv_type=kv_type)

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Request, Response
 
 from control_api.access.principal import Operator, Reader
 from control_api.catalogue import repository
-from control_api.catalogue.models import AvailableOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
+from control_api.catalogue.models import AvailableOut, HubOut, ModelOut
+from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
 from control_api.catalogue.service import CatalogueService
 from control_api.kit.database import Database
 from control_api.kit.http import ReadSession, WriteSession
@@ -68,7 +69,7 @@ async def get_model(request: Request, model_id: str, session: ReadSession, _: Re
 
 @router.patch("/models/{model_id:path}")
 async def change_model(request: Request, model_id: str, wanted: ModelPatch, session: WriteSession, _: Operator) -> ModelOut:
-    """Change the tags that a node must have to hold a model; it is placed where it may be now, and stays where it is."""
+    """Change the tags that a node must have to hold a model, or how its engine runs it; where it is, it stays."""
     service = catalogue_of(request)
     return (await service.out(session, [await service.change(session, model_id, wanted)]))[0]
 

@@ -4,27 +4,30 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue import repository
 from control_api.catalogue.board import HubBoard
 from control_api.catalogue.hub import Hub
 from control_api.catalogue.lifecycle import lifecycle_of, status_of
+from control_api.catalogue.memory import with_cache_type
 from control_api.catalogue.models import (
     Artifact,
     ArtifactOut,
     AvailableModelOut,
     AvailableOut,
+    MemoryNeed,
     Model,
     ModelOut,
-    ModelPatch,
-    RegisterModelRequest,
 )
+from control_api.catalogue.options import EngineOptions
 from control_api.catalogue.popularity import PopularityCache
 from control_api.catalogue.registration import Wanted, read_request, resolve
+from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
 from control_api.catalogue.sources import parts_of
 from control_api.catalogue.supported import SupportedModels
-from control_api.errors import Conflict, NotFound
+from control_api.errors import BadInput, Conflict, NotFound
 from control_api.kit import revision
 from control_api.kit.bus import publish
 
@@ -39,6 +42,7 @@ class CatalogueHooks:
 
     model_registered: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
     model_changed: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
+    model_configured: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
     model_deleting: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
 
 
@@ -138,13 +142,19 @@ class CatalogueService:
         return model
 
     async def change(self, session: AsyncSession, model_id: str, wanted: ModelPatch) -> Model:
-        """Change which nodes may hold a model; where it is, it stays. Raises ``NotFound``."""
+        """Change which nodes may hold a model, and how its engine runs it; where it is, it stays.
+
+        Raises ``NotFound``, and ``BadInput`` for options that do not go with those it has.
+        """
         model = await self.model(session, model_id)
-        model.needs = sorted(set(wanted.needs))
+        if wanted.needs is not None:
+            model.needs = sorted(set(wanted.needs))
+        if configured := _configure(model, wanted):
+            await self._hooks.model_configured(session, model)
         session.add(model)
         await session.flush()
         await self._hooks.model_changed(session, model)
-        publish(session, "models", "model.changed", {"id": model.id})
+        publish(session, "models", "model.changed", {"id": model.id, "configured": configured})
         return model
 
     async def delete(self, session: AsyncSession, model_id: str) -> None:
@@ -154,6 +164,23 @@ class CatalogueService:
         await session.delete(model)
         await revision.bump(session, revision.ROUTES)
         publish(session, "models", "model.deleted", {"id": model.id})
+
+
+def _configure(model: Model, wanted: ModelPatch) -> bool:
+    """Give a model's engine other options; return whether that changes anything."""
+    engine = (wanted.engine or "") if "engine" in wanted.model_fields_set else model.engine
+    params = wanted.params(model.params)
+    if (engine, params) == (model.engine, model.params):
+        return False
+    try:
+        EngineOptions.model_validate({name: params.get(name) for name in EngineOptions.model_fields if name != "engine"})
+    except ValidationError as error:
+        raise BadInput(error.errors()[0]["msg"].removeprefix("Value error, "), code="bad_engine_options") from error
+    model.engine, model.params = engine, params
+    if model.memory:
+        need = with_cache_type(MemoryNeed(**model.memory), params.get("kv_cache_type", "f16"))
+        model.memory, model.required_memory_bytes = need.model_dump(), need.total_bytes
+    return True
 
 
 def _taken(model: Model) -> Conflict:

@@ -1,6 +1,7 @@
 """``muster models``: what there is; ordering it is in ``downloads``."""
 
-from typing import Annotated, Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -8,11 +9,23 @@ from pydantic import ValidationError
 from control_api.cli import downloads
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.output import print_json, print_table, size
-from control_api.client.schemas import ModelOut, RegisterModelRequest
+from control_api.client.schemas import ModelOut, ModelPatch, RegisterModelRequest
 
 models = typer.Typer(no_args_is_help=True, help="Models: those we support, those registered, and where they are.")
 
+FlashAttention = Literal["auto", "on", "off"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 ModelId = Annotated[str, typer.Argument(help="Model id, e.g. gpt-oss:20b.")]
+
+
+class EngineOption(StrEnum):
+    """What can be given back to the nodes to decide."""
+
+    ENGINE = "engine"
+    THREADS = "threads"
+    GPU_LAYERS = "gpu-layers"
+    FLASH_ATTENTION = "flash-attention"
+    KV_CACHE_TYPE = "kv-cache-type"
 
 
 @models.command("hub")
@@ -112,8 +125,33 @@ def change_needs(
     key: Key = "",
 ) -> None:
     """Set the tags that a node must have to hold a model. Where it is, it stays."""
-    call(url, key, lambda client: client.models.change_needs(model, tags or []))
+    call(url, key, lambda client: client.models.change(model, ModelPatch(needs=tags or [])))
     print(f"{model} goes to nodes tagged {', '.join(tags)}." if tags else f"{model} goes to any node.")
+
+
+@models.command("configure")
+def configure(
+    model: ModelId,
+    engine: Annotated[str | None, typer.Option(help="One that the nodes know.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.")] = None,
+    gpu_layers: Annotated[int | None, typer.Option(min=0, max=1000, help="Layers on the GPU.")] = None,
+    flash_attention: Annotated[FlashAttention | None, typer.Option(help="Default: where the backend has it.")] = None,
+    kv_cache_type: Annotated[CacheType | None, typer.Option(help="Default: f16; quantised ones need less memory.")] = None,
+    reset: Annotated[list[EngineOption] | None, typer.Option(help="Let the nodes decide it again; repeatable.")] = None,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Set how an engine runs a model. Its nodes load it anew, each once its requests have ended."""
+    given = {"engine": engine, "threads": threads, "gpu_layers": gpu_layers}
+    given |= {"flash_attention": flash_attention, "kv_cache_type": kv_cache_type}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    wanted = ModelPatch(**chosen | {name.replace("-", "_"): None for name in reset or []})
+    found = call(url, key, lambda client: client.models.change(model, wanted))
+    if as_json:
+        return print_json(found)
+    said = ", ".join(f"{name} {value}" for name, value in {"engine": found.engine, **found.params}.items() if value)
+    print(f"{found.id}: {said}; needs {size(found.required_memory_bytes)} of memory")
 
 
 @models.command("delete")

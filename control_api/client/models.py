@@ -9,6 +9,7 @@ from control_api.client.schemas import (
     DistributeRequest,
     HubOut,
     ModelOut,
+    ModelPatch,
     PlacementOut,
     PlacementRequest,
     PullRequest,
@@ -47,9 +48,10 @@ class Models:
         """Return where models would go on nodes that do not exist yet."""
         return await self._http.post(PlacementOut, "/v0/plan/placement", wanted)
 
-    async def change_needs(self, model_id: str, tags: Sequence[str]) -> None:
-        """Set the tags that a node must have to hold a model."""
-        await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json={"needs": list(tags)})
+    async def change(self, model_id: str, wanted: ModelPatch) -> ModelOut:
+        """Change which nodes may hold a model, and how its engine runs it; what was not set stays."""
+        answer = await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json=wanted)
+        return ModelOut.model_validate_json(answer.content)
 
     async def distribute(self, request: DistributeRequest) -> DistributeOut:
         """Order a model onto nodes."""

@@ -21,7 +21,8 @@ from control_api.automation.schemas import (
     JobOut,
     PlanOut,
 )
-from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut, RegisterModelRequest
+from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut
+from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
 from control_api.distribution.models import AssignmentOut, DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
 from control_api.distribution.schemas import PlacementOut, PlacementRequest, PlannedNode, PlannedRoom
 from control_api.fleet.models import Admission, HostState, ModelState, NodeState
@@ -71,6 +72,7 @@ __all__ = [
     "JobOut",
     "JobStatus",
     "ModelOut",
+    "ModelPatch",
     "ModelState",
     "NodeModelOut",
     "NodeOut",

@@ -19,7 +19,7 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str, memor
                 id=model.id,
                 generation=assignment.generation,
                 residency=assignment.residency,
-                engine=model.engine,
+                engine=model.engine or None,
                 required_memory_bytes=model.required_memory_bytes,
                 params=model.params | {"gpu_uuids": assignment.gpu_uuids},
                 artifacts=[],
@@ -34,6 +34,12 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str, memor
         models=list(models.values()),
         remove=await repository.removals(session, node.id),
     )
+
+
+async def tell_nodes(session: AsyncSession, model: Model) -> None:
+    """Let the nodes that hold a model read how it is to be run now."""
+    for node in await repository.nodes_assigned(session, model.id):
+        await repository.bump_manifest(session, node)
 
 
 async def take_off_all_nodes(session: AsyncSession, model: Model) -> list[Node]:

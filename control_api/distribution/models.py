@@ -191,7 +191,7 @@ class ManifestModel(Out):
     id: str
     generation: int
     residency: str
-    engine: str
+    engine: str | None
     required_memory_bytes: int
     params: dict[str, Any]
     artifacts: list[ManifestArtifact]

@@ -49,6 +49,10 @@ class DistributionService:
         """Place a new model by policy, or one that asks for other tags now."""
         await self._placer.place_all(session, await repository.lock_nodes(session))
 
+    async def model_configured(self, session: AsyncSession, model: Model) -> None:
+        """Let the nodes that hold a model run it another way."""
+        await manifests.tell_nodes(session, model)
+
     async def preferences_changed(self, session: AsyncSession) -> None:
         """Add to all nodes what is wanted there now. Nothing is taken away: that is for `DELETE /v0/models`."""
         await self._placer.place_all(session, await repository.lock_nodes(session))
