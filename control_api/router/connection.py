@@ -125,7 +125,8 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self._transport.abort()  # nobody asked
             return
-        self._active_at = self._loop.time()
+        if not self._in_head:  # a head that comes byte by byte is as good as silence
+            self._active_at = self._loop.time()
         self._overhead_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -164,6 +165,7 @@ class Connection(asyncio.Protocol):
                 answer.framed = False
             else:
                 self._in_head, answer.status = False, status
+                self._active_at = self._loop.time()
 
     def on_body(self, piece: bytes) -> None:
         """Hand a piece of the body on."""
