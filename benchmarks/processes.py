@@ -74,6 +74,12 @@ class Process:
         code = self._process.poll()
         return None if code is None else f"exited with {code}: {self.log.read_text(errors='replace')[-600:].strip()}"
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(8)
+
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:

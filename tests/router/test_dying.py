@@ -10,8 +10,8 @@ from tests.router.fleet import CHAT, KEY, Fleet, bearer, chat, eventually
 
 pytestmark = pytest.mark.anyio
 
-CALLERS = 24
-DEATHS = 6
+CALLERS = 64
+DEATHS = 3
 
 
 async def test_nodes_that_die_in_turn_cost_no_request(fleet: Fleet) -> None:
