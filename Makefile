@@ -21,7 +21,7 @@ test: ## Install what the tests need and run all of them.
 
 bench: ## Measure the router beside its peers, on loopback, in ten minutes or so. Last line: one JSON object.
 	@tools/env.sh dev
-	@PYTHON=$(PY) benchmarks/install.sh
+	@benchmarks/install.sh
 	@ulimit -n 16384; exec $(PY) -m benchmarks
 
 bench-jobs: ## Measure jobs beside ansible-playbook by hand, on this machine. Last line: one JSON object.

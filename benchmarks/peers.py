@@ -52,7 +52,8 @@ http {{
   server {{ listen 127.0.0.1:{port} backlog=4096; location / {{
     proxy_pass http://nodes; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }} }}
 }}""")
-    return Command(["nginx", "-e", f"{folder}/error.log", "-c", str(config)])
+    program = shutil.which("nginx") or f"{HOME}/nginx/usr/sbin/nginx"
+    return Command([program, "-e", f"{folder}/error.log", "-c", str(config)])
 
 
 def vllm_router(port: int, _folder: Path, nodes: list[str]) -> Command:

@@ -81,7 +81,7 @@ async def ask(url: str, body: dict[str, object]) -> bytes:
 
 
 def kind_of(answer: bytes, *, stream: bool) -> str:
-    """Tell what an answer is: ``good`` or ``failed``; a stream may also be ``told`` by an error frame, or ``cut`` in silence."""
+    """Tell what an answer is: ``good`` or ``failed``; a stream may also be ``told`` by an error frame or ``cut``."""
     if not answer.startswith(b"HTTP/1.1 200"):
         return "failed"
     if not stream:
