@@ -1,8 +1,10 @@
 """Measures ``GET /v0/models/hub`` with 200 models that 100 nodes report: ``python -m benchmarks.catalogue``.
 
 A control API of its own on SQLite, one caller, one request after the other, from the request to the last byte of the answer.
-`quiet`: nothing changes meanwhile. `moving`: before each request another node reports progress. The hub is a port that nobody
-listens on. The last line is one JSON object.
+`nothing`: `/healthz`, which shows what the machine itself costs. `quiet`: nothing changes meanwhile. `moving`: before each
+request another node reports progress. The hub is a port that nobody listens on. Beside the latency, which grows with what
+else the machine does, stands the CPU time of the API for one request; its heartbeat sweep and the like are in it. The last
+line is one JSON object.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from statistics import quantiles
@@ -23,13 +26,14 @@ from typing import Any
 import httpx2
 from sqlmodel import Session, create_engine, select
 
-from benchmarks.processes import Process, free_port
+from benchmarks.processes import Process, cpu_s, free_port, tree
 from control_api.fleet.models import Admission, ModelState, Node, NodeModel, NodeState
 from control_api.kit.clock import utcnow
 
 PROJECT = Path(__file__).parents[1]
 KEY = "mk_" + "b" * 43
 START_LIMIT_S = 60
+LIST = "/v0/models/hub"
 
 
 def make_project(folder: Path, models: int) -> Path:
@@ -46,8 +50,8 @@ def make_project(folder: Path, models: int) -> Path:
 
 
 @asynccontextmanager
-async def control_plane(folder: Path, project: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    """Run a control API and yield a client of it."""
+async def control_plane(folder: Path, project: Path) -> AsyncIterator[tuple[httpx2.AsyncClient, int]]:
+    """Run a control API and yield a client of it, and its process id."""
     port = free_port()
     environment = {
         "MUSTER_STATE_DIR": str(folder / "state"),
@@ -64,7 +68,7 @@ async def control_plane(folder: Path, project: Path) -> AsyncIterator[httpx2.Asy
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as http:
             await _until_ready(http, api)
-            yield http
+            yield http, api.pid
     finally:
         api.stop()
 
@@ -131,38 +135,53 @@ def _node(node_id: str) -> Node:
     )
 
 
-async def measured(http: httpx2.AsyncClient, count: int, before: Callable[[], Awaitable[None]] | None) -> list[float]:
-    """Return how long requests took, in milliseconds."""
-    took = []
+@dataclass(frozen=True)
+class Took:
+    """How long each request took, and the API's CPU time for one, in milliseconds."""
+
+    latencies_ms: list[float]
+    cpu_ms: float
+
+
+async def measured(
+    http: httpx2.AsyncClient, pid: int, count: int, *, path: str = LIST, before: Callable[[], Awaitable[None]] | None = None
+) -> Took:
+    """Ask again and again; the first ten times warm up."""
+    took, cpu_before_s = [], 0.0
     for number in range(count + 10):
+        if number == 10:
+            cpu_before_s = cpu_s(tree(pid))
         if before:
             await before()
         started = time.perf_counter()
-        answer = await http.get("/v0/models/hub")
+        answer = await http.get(path)
         if number >= 10:
             took.append((time.perf_counter() - started) * 1000)
         if not answer.is_success:
-            sys.exit(f"The list was refused: {answer.text}")
-    return took
+            sys.exit(f"{path} was refused: {answer.text}")
+    return Took(took, (cpu_s(tree(pid)) - cpu_before_s) * 1000 / count)
 
 
-def figures(name: str, took_ms: list[float]) -> dict[str, Any]:
-    """Return the median and the 99th percentile, rounded."""
-    cuts = quantiles(took_ms, n=100)
-    return {f"hub_list_{name}_p50_ms": round(cuts[49], 1), f"hub_list_{name}_p99_ms": round(cuts[98], 1)}
+def figures(name: str, took: Took) -> dict[str, Any]:
+    """Return the median and the 99th percentile, and the CPU time, rounded."""
+    cuts = quantiles(took.latencies_ms, n=100)
+    values = {"p50_ms": cuts[49], "p99_ms": cuts[98], "cpu_ms": took.cpu_ms}
+    return {f"{name}_{key}": round(value, 1) for key, value in values.items()}
 
 
 async def bench(models: int, nodes: int, requests: int) -> dict[str, Any]:
     """Measure and return the figures."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        async with control_plane(folder, make_project(folder, models)) as http:
+        async with control_plane(folder, make_project(folder, models)) as (http, pid):
             fleet = Fleet(folder, models, nodes)
             fleet.register()
-            size = len((await http.get("/v0/models/hub")).content)
-            quiet = await measured(http, requests, None)
-            moving = await measured(http, requests, fleet.move)
-    return {"models": models, "nodes": nodes, "answer_bytes": size} | figures("quiet", quiet) | figures("moving", moving)
+            size = len((await http.get(LIST)).content)
+            nothing = await measured(http, pid, requests, path="/healthz")
+            quiet = await measured(http, pid, requests)
+            moving = await measured(http, pid, requests, before=fleet.move)
+    answers = figures("nothing", nothing) | figures("hub_list_quiet", quiet) | figures("hub_list_moving", moving)
+    return {"models": models, "nodes": nodes, "answer_bytes": size} | answers
 
 
 def main() -> None:

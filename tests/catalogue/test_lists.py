@@ -1,9 +1,12 @@
 """``GET /v0/models/hub`` and ``/available``: from memory and the store, never waiting for the hub."""
 
+import socket
+from pathlib import Path
+
 import pytest
 
 from tests.hub import Hub
-from tests.running import Api, until
+from tests.running import Api, running_api, settings_for, until
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +52,19 @@ async def test_without_the_hub_the_lists_say_so_and_are_complete(api: Api, hub: 
     available = (await api.http.get("/v0/models/available")).json()
     assert available["hub_reachable"] is False
     assert {m["source"] for m in available["models"]} == {"catalogue"}
+
+
+async def test_a_hub_that_never_answers_holds_no_list_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with running_api(settings_for(tmp_path, hub_endpoint=endpoint)) as api:
+            for path in ("/v0/models/available", "/v0/models/hub"):
+                assert len((await api.http.get(path, timeout=1)).json()["models"]) >= 5
+
+            async def missed() -> bool:
+                return not (await api.http.get("/v0/models/available", timeout=1)).json()["hub_reachable"]
+
+            await until(missed, what="the hub to be missed")
 
 
 async def test_available_names_who_has_a_model(api: Api) -> None:
