@@ -49,7 +49,7 @@ class HubBoard:
         """Return the answer of ``GET /v0/models/hub`` as JSON, up to date with the store."""
         async with self._turn:
             stale = await self._look(session)
-            basis = (await revision.current(session, revision.ROUTES), view)
+            basis = (await revision.current(session, revision.MODELS), view)
             if basis != self._basis:
                 self._memory = await repository.memory_of_registered(session)
                 self._heads = {entry.id: self._head(entry.id, view) for entry in self._supported.all}

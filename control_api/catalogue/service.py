@@ -138,6 +138,7 @@ class CatalogueService:
         await session.flush()
         await self._hooks.model_registered(session, model)
         await revision.bump(session, revision.ROUTES)
+        await revision.bump(session, revision.MODELS)
         publish(session, "models", "model.registered", {"id": model.id})
         return model
 
@@ -154,6 +155,7 @@ class CatalogueService:
         session.add(model)
         await session.flush()
         await self._hooks.model_changed(session, model)
+        await revision.bump(session, revision.MODELS)
         publish(session, "models", "model.changed", {"id": model.id, "configured": configured})
         return model
 
@@ -163,6 +165,7 @@ class CatalogueService:
         await self._hooks.model_deleting(session, model)
         await session.delete(model)
         await revision.bump(session, revision.ROUTES)
+        await revision.bump(session, revision.MODELS)
         publish(session, "models", "model.deleted", {"id": model.id})
 
 

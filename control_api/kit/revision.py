@@ -10,6 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.kit.tables import ControlTable
 
 ROUTES = "routes"
+MODELS = "models"
 
 
 class Revision(ControlTable, table=True):

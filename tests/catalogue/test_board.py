@@ -61,6 +61,19 @@ async def test_nodes_that_go_and_models_that_are_deleted_leave_the_list(api: Api
     assert listed[SMALL]["memory"]["slots"] == 4
 
 
+async def test_a_model_that_is_configured_anew_tells_its_memory_at_once(api: Api) -> None:
+    async def cache_bytes() -> int:
+        listed = {m["id"]: m for m in (await api.http.get("/v0/models/hub")).json()["models"]}
+        return int(listed[SMALL]["memory"]["kv_cache_bytes"])
+
+    await api.http.post("/v0/models/register", json={"model": SMALL})
+    before = await cache_bytes()
+
+    await api.http.patch(f"/v0/models/{SMALL}", json={"kv_cache_type": "q8_0"})
+
+    assert await cache_bytes() == before * 34 // 64
+
+
 async def test_a_drained_node_is_shown_as_one(api: Api) -> None:
     await api.http.post("/v0/models/register", json={"model": SMALL})
     node = await new_node(api, "a")
