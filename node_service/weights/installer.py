@@ -5,7 +5,7 @@ from pathlib import Path
 
 import structlog
 
-from node_service.errors import CorruptArtifact, InsufficientDisk
+from node_service.errors import CorruptArtifact, InsufficientDisk, WeightsError
 from node_service.states import ModelState
 from node_service.weights.collector import Collector, Tried
 from node_service.weights.journey import Journey, Meter
@@ -39,6 +39,7 @@ class Installer:
             CorruptArtifact: the sources have other bytes than the manifest says.
             NoSourceLeft: no source gave the artifact.
             ArtifactBusy: another process is fetching it, for longer than we wait.
+            WeightsError: the disk refuses for another reason.
         """
         spec, progress = journey.spec, journey.progress
         missing = [artifact for artifact in spec.artifacts if not self._store.holds(artifact)]
@@ -54,6 +55,8 @@ class Installer:
                         await self._bring(artifact, journey, Meter(journey, artifact, done, lock))
                 done += artifact.size
                 progress.move(done)
+        except OSError as error:
+            raise WeightsError(f"{error.filename or self._store.path}: {error.strerror or error}") from error
         finally:
             progress.rest()
         return self._store.open_model(spec)
