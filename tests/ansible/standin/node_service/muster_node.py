@@ -11,7 +11,7 @@ from pathlib import Path
 
 KEYS = {
     "name", "api_url", "base_url", "listen_host", "listen_port", "store_dir", "state_dir", "enrolment_ticket_file", "tags",
-    "require_gpu", "allow_cpu", "engine", "engine_threads", "context", "slots", "hub_endpoint", "hub_token_file",
+    "require_gpu", "allow_cpu", "engine", "engines", "engine_threads", "context", "slots", "hub_endpoint", "hub_token_file",
     "disk_reserve_bytes", "log_level", "drain_deadline_s", "ca_bundle",
 }  # fmt: skip
 
