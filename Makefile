@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch bench bench-jobs bench-download bench-catalogue check format lock reference migration clean
+.PHONY: help demo test test-switch bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ test-switch: ## Upgrades of three hosts under load: a quarter of an hour.
 	@tools/env.sh dev
 	@tools/system-packages.sh
 	.venv/bin/pytest -q tests/hosts/test_upgrade.py
+
+bench-engine: ## Measure streams through router and node beside the bare engine, on this machine. Last line: one JSON object.
+	@tools/env.sh dev
+	@exec $(PY) -m benchmarks.engine
 
 bench-catalogue: ## Measure the hub list with 200 models on 100 nodes. Last line: one JSON object.
 	@tools/env.sh dev

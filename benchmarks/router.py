@@ -1,9 +1,11 @@
 """The router with everything on: key check, limits, queue, breaker, metrics and history.
 
 Run: ``python -m benchmarks.router PORT NODE_URL,NODE_URL FOLDER [--content]``; with content the history has all words, too.
+``BENCH_NODE_KEY``: the inference key of real nodes.
 """
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -24,10 +26,10 @@ SLOTS = 4096
 UNLIMITED = 1_000_000_000
 
 
-def table_of(urls: list[str]) -> RouteTable:
+def table_of(urls: list[str], node_key: str = "none") -> RouteTable:
     """Return a table with one model on all nodes, and one key."""
     nodes = {
-        f"node-{n}": RouteNode(f"node-{n}", f"node-{n}", url, "none", "online", "open", False) for n, url in enumerate(urls)
+        f"node-{n}": RouteNode(f"node-{n}", f"node-{n}", url, node_key, "online", "open", False) for n, url in enumerate(urls)
     }
     key = ApiKeyEntry("bench", "bench", frozenset({"inference", "read"}), None, None, UNLIMITED, UNLIMITED)
     return RouteTable(
@@ -58,7 +60,7 @@ async def run(port: int, nodes: list[str], folder: Path, *, content: bool) -> No
     settings = RouterSettings(port=port, queue_size=10_000, history_content=content)
     try:
         async with History.open(database.telemetry) as history:
-            await serve(settings, FixedSource(table_of(nodes)), sinks=[history])
+            await serve(settings, FixedSource(table_of(nodes, os.environ.get("BENCH_NODE_KEY", "none"))), sinks=[history])
     finally:
         await database.close()
 
