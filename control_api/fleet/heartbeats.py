@@ -53,7 +53,7 @@ class HeartbeatService:
             fresh = await repository.get_node(session, node.id)
             if fresh is None:
                 return HeartbeatOut(state=node.state, admission=node.admission, manifest_revision=node.manifest_revision)
-            await self._apply(session, fresh, beat, at)
+            await self._apply(session, fresh, beat, at, all_required=await self._all_required(session))
             next_token = _rotate(fresh, token, at)
             return HeartbeatOut(
                 state=fresh.state, admission=fresh.admission, manifest_revision=fresh.manifest_revision, next_token=next_token
@@ -80,11 +80,16 @@ class HeartbeatService:
             return
         group = dict(self._waiting)
         async with self._store.write() as session:
+            all_required = await self._all_required(session)
             for node in await repository.list_nodes(session, group):
-                await self._apply(session, node, *group[node.id])
+                await self._apply(session, node, *group[node.id], all_required=all_required)
         self._waiting = {k: v for k, v in self._waiting.items() if group.get(k) is not v}
 
-    async def _apply(self, session: AsyncSession, node: Node, beat: Heartbeat, at: datetime) -> None:
+    async def _all_required(self, session: AsyncSession) -> bool:
+        """Whether a node is online only with every model loaded: under the policy `all`."""
+        return (await preferences(session, self._settings)).auto_distribution == "all"
+
+    async def _apply(self, session: AsyncSession, node: Node, beat: Heartbeat, at: datetime, *, all_required: bool) -> None:
         if _is_old(node, beat):
             return
         before, applied_before = node.state, node.applied_revision
@@ -96,7 +101,7 @@ class HeartbeatService:
         node.gpus, node.disk = [gpu.model_dump() for gpu in beat.gpus], beat.disk
         routing, told = await _store_models(session, node, beat)
         node.models_revision += told
-        routing |= await self._derive(session, node, beat)
+        routing |= self._derive(session, node, beat, all_required=all_required)
         session.add(node)
         if beat.fetches:
             await self._hooks.renew_fetches(session, node.id, beat)
@@ -107,10 +112,9 @@ class HeartbeatService:
         if routing:
             await revision.bump(session, revision.ROUTES)
 
-    async def _derive(self, session: AsyncSession, node: Node, beat: Heartbeat) -> bool:
+    def _derive(self, session: AsyncSession, node: Node, beat: Heartbeat, *, all_required: bool) -> bool:
         failed = sum(m.state is ModelState.FAILED for m in beat.models)
         in_flight = sum(m.in_flight for m in beat.models)
-        all_required = (await preferences(session, self._settings)).auto_distribution == "all"
         facts = facts_of(node, failed=failed, in_flight=in_flight, silent=False, all_required=all_required)
         if node.degraded != bool(failed):
             node.degraded = bool(failed)

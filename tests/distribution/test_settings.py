@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.distribution.fleet import GIB, assignments, new_model, new_node
+from tests.distribution.fleet import GIB, assignments, new_model, new_node, report
 from tests.running import Api
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +61,20 @@ async def test_null_goes_back_to_the_default_and_every_change_is_on_record(api: 
         *[("auto_distribution", None), ("disk_reserve_bytes", 5), ("auto_distribution", "all")]
     ]
     assert {c["changed_by"] for c in changes} == {"api_key:bootstrap"}
+
+
+async def test_under_all_a_node_is_online_only_with_every_model_loaded(api: Api) -> None:
+    await change(api, auto_distribution="all")
+    node = await new_node(api, "gpu-01")
+    node.applied = (await node.manifest())["revision"]
+
+    async def state() -> str:
+        await node.beat(report("a:1b", 1, "ready"), report("b:1b", 1, "failed", error="does not load"))
+        return (await api.http.get(f"/v0/nodes/{node.id}")).json()["state"]
+
+    assert await state() == "registering"
+    await change(api, auto_distribution="registered")
+    assert await state() == "online"
 
 
 @pytest.mark.parametrize(
