@@ -14,6 +14,7 @@ import uvloop
 from benchmarks.mock_node import MODEL
 from control_api.kit.database import Database
 from control_api.migrations import runner
+from control_api.router import memory
 from control_api.router.history import History
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
@@ -58,6 +59,7 @@ async def run(port: int, nodes: list[str], folder: Path, *, content: bool) -> No
     await runner.upgrade(store)
     database = Database.open(store.control_url, store.telemetry_url)
     settings = RouterSettings(port=port, queue_size=10_000, history_content=content)
+    memory.settle()
     try:
         async with History.open(database.telemetry) as history:
             await serve(settings, FixedSource(table_of(nodes, os.environ.get("BENCH_NODE_KEY", "none"))), sinks=[history])

@@ -11,6 +11,7 @@ from control_api.keys import load_keys, load_routing_key
 from control_api.kit.database import Database
 from control_api.kit.systemd import notify_ready
 from control_api.migrations import runner
+from control_api.router import memory
 from control_api.router.history import History
 from control_api.router.report import StoreReport
 from control_api.router.repository import StoreSource
@@ -59,6 +60,7 @@ async def serve_router(settings: Settings) -> None:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         source = StoreSource(database.control, load_routing_key(settings))
+        memory.settle()
         async with History.open(database.telemetry) as history:
             await serve(router_settings(settings), source, sinks=[history], breaker_sink=StoreReport(database.telemetry))
     finally:

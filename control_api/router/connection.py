@@ -23,7 +23,7 @@ _FRAMING = (b"content-length", b"transfer-encoding")
 # A host that is cut off says nothing at all: the kernel asks after KEEPALIVE_S without a byte, and gives it up when nothing
 # that was sent has been acknowledged for DEAD_HOST_S. A host that is only busy acknowledges.
 KEEPALIVE_S = 2
-DEAD_HOST_S = 5
+DEAD_HOST_S = 10
 
 
 def _watch(transport: asyncio.Transport) -> None:
