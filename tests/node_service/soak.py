@@ -94,14 +94,15 @@ class Run:
         for attempt in range(_ATTEMPTS):
             hub.fail(**_fault(self._dice) if attempt < _FAULTY else {})
             process = in_a_process(place, self._weights)
-            self._disturb(process, place)
+            if attempt < _ATTEMPTS - 1:
+                self._disturb(process, place)
             process.join(max(0.0, give_up - time.monotonic()))
             if process.is_alive():
                 process.kill()
                 process.join()
                 return Outcome("wedged", f"attempt {attempt}", self._kills)
             last = self._read(place)
-            if last.what == "installed" or not last.is_good:
+            if last.what == "installed" or not (last.is_good or last.what == "killed"):
                 return last
         return last
 
@@ -122,7 +123,7 @@ class Run:
             return Outcome("installed" if place.has(self._weights) else "damaged", kills=self._kills)
         said = place.directory / "outcome.json"
         if not said.exists():
-            return Outcome("no_source_left", "killed, to be tried again", self._kills)
+            return Outcome("killed", kills=self._kills)
         error = json.loads(said.read_text())["error"]
         said.unlink()
         return Outcome(error["code"], error["message"], self._kills) if error else Outcome("lost", kills=self._kills)
