@@ -33,7 +33,8 @@ def start(tmp_path: Path, hub: Hub, tiny_models: Path) -> Iterator[Callable[...,
     def node(name: str, *models: str) -> NodeProcess:
         control = ControlPlane().start()
         control.assign(*(hub_model(control, tiny_models, model, FILES[model], REPO) for model in models))
-        process = prepare_node(tmp_path / name, control, hub).start()
+        # More slots than anybody takes: a node frees one a moment after its answer has left, and would be busy once in a while.
+        process = prepare_node(tmp_path / name, control, hub, slots=4).start()
         started.append((control, process))
         until(lambda: control.last.get("ready_models") == {"loaded": len(models), "total": len(models)}, f"{name} ready")
         return process
