@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 import re
+import signal
 import statistics
 import sys
 import tempfile
@@ -136,6 +137,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, default=1, help="of the engine")
     options = parser.parse_args()
+    # So that what was started here is ended when this is told to stop.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as name:
         folder = Path(name)
         file = options.model or write_tiny_gguf(folder / "tiny.gguf", TinyModel(mode="random", layers=300, embedding=32))
