@@ -1,4 +1,4 @@
-"""Muster itself on a real host, from bare Debian to backup, restore and a release that is taken back.
+"""Muster itself on a real host, from bare Debian to backup, restore, upgrade, a release that is taken back, and a reboot.
 
 The tests are steps of one story and run in this order.
 """
@@ -22,7 +22,7 @@ from control_api.migrations.runner import schemas
 from control_api.settings import Settings
 from control_api.wheelhouse import CONTROL_PLANE, build_wheelhouse
 from tests.ansible.runs import Run
-from tests.hosts.lab import Host, Lab
+from tests.hosts.lab import Host, Lab, LabError
 from tests.processes import PROJECT, answers, wait_for
 
 pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-control-plane")]
@@ -304,3 +304,32 @@ def test_a_broken_release_is_taken_back_with_its_store(installed: Site, next_ver
     assert (installed.release(), installed.hosts()) == (release, hosts)
     assert installed.sql("SELECT to_regclass('of_a_later_version') IS NULL") == "t"
     installed.wait_until_active()
+
+
+def test_an_upgrade_migrates_and_keeps_the_data(installed: Site, next_version: str) -> None:
+    hosts = installed.hosts()
+
+    run = installed.play("control_plane.yml", control_plane_wheelhouse_dir=next_version)
+
+    assert run.rc == 0, run.output
+    assert "/99." in installed.release()
+    assert installed.hosts() == hosts
+    assert installed.sql("SELECT to_regclass('of_a_later_version') IS NULL") == "f"
+    assert installed.status("router", "/v1/models", key=True) == 200
+
+
+def test_everything_runs_after_a_reboot(installed: Site) -> None:
+    hosts, boot = installed.hosts(), _boot(installed.host)
+    installed.host.run("systemctl", "--no-block", "reboot")
+
+    wait_for(lambda: _boot(installed.host) not in ("", boot), what="the host to be back", timeout_s=90)
+    installed.wait_until_active()
+    assert installed.hosts() == hosts
+
+
+def _boot(host: Host) -> str:
+    """Return when the host was started; nothing while it is down."""
+    try:
+        return host.run("systemctl", "show", "--property=UserspaceTimestamp", "--value").strip()
+    except LabError:
+        return ""
