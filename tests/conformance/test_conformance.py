@@ -84,7 +84,8 @@ def test_a_real_engine_answers(outcomes: Outcomes, client: Client, operation: st
     outcome = seen(outcomes, client)[real_id(client.name, operation)]
 
     if operation.startswith("response"):
-        assert (outcome["status"], outcome["code"]) == (404, "unknown_url"), "the engine does not have it, and that is said"
+        assert outcome["answer"]
+        assert set(outcome["answer"]) <= set(LETTERS)
     elif operation == "embedding":
         assert len(outcome["answer"]) == 64
     elif operation == "models":
