@@ -70,6 +70,7 @@ def on_node(model_id: str, state: str = "ready", **fields: Any) -> dict[str, Any
         "in_flight": 0,
         "device": "cuda",
         "gpu_layers": 99,
+        "source": None,
     }
     return defaults | fields
 
@@ -117,6 +118,7 @@ def node(number: int, name: str, state: str = "online", **fields: Any) -> NodeOu
         "metrics_stale": False,
         "tags": ["site:tokyo", "gpu-a"],
         "version": "0.1.0",
+        "instance_id": identifier(500 + number),
         "hardware": {
             "gpus": hardware,
             "cpu": {"model": "AMD EPYC 9354P", "cores": 32},
@@ -233,6 +235,16 @@ def hub() -> HubOut:
             "recommended_filename": "model.gguf",
             "size_bytes": size,
             "required_memory_bytes": memory,
+            "memory": {
+                "weights_bytes": size,
+                "kv_cache_bytes": memory - size,
+                "compute_bytes": 0,
+                "engine_bytes": 0,
+                "context": 8192,
+                "slots": 4,
+                "kv_type": "f16",
+                "basis": "header",
+            },
             "tags": [],
             "capabilities": ["chat"],
             "quantization": "MXFP4",
@@ -318,6 +330,7 @@ def registered() -> list[ModelOut]:
                 "revision": "9b1c0d5f6a7e8b9c0d1e2f3a4b5c6d7e8f9a0b1c",
                 "created_at": ago(80000),
                 "params": {},
+                "needs": [],
                 "artifacts": [{"name": "model.gguf", "path": "model.gguf", "size": entry.size_bytes, "sha256": "b1" * 32}],
                 "ready_nodes": sum(n.state == "ready" for n in entry.nodes),
             }
@@ -339,6 +352,7 @@ def download(number: int, node_number: int, model_id: str, status: str, done: fl
         "bytes_total": total,
         "speed_bps": 112_000_000 if status == "in_progress" else 0,
         "eta_s": int(total * (1 - done) / 112_000_000) if status == "in_progress" else None,
+        "source": None,
         "created_at": ago(300),
         "started_at": ago(280),
         "completed_at": None,
