@@ -3,7 +3,7 @@
 set -euo pipefail
 declare -A needs=(
     [podman]=podman [runc]=runc [mmdebstrap]=mmdebstrap [nft]=nftables [iptables]=iptables [ip]=iproute2 [sudo]=sudo
-    [ssh]=openssh-client [chromium]=chromium [cc]=gcc [c++]=g++ [git]=git
+    [ssh]=openssh-client [chromium]=chromium [cc]=gcc [c++]=g++ [git]=git [gpg]=gnupg
 )
 missing=()
 for command in "${!needs[@]}"; do

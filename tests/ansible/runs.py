@@ -15,7 +15,7 @@ from tests.ansible.fake_api import KEY, FakeApi
 
 ROOT = Path(__file__).parents[2]
 INVENTORY = ROOT / "inventory" / "muster.yml"
-TIMEOUT_S = 240
+TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_every_option_is_described_and_carries_the_prefix_of_the_role(role: str)
 def test_every_option_is_used(role: str) -> None:
     folder = ROOT / "roles" / role
     used = "".join(
-        path.read_text() for name in ("tasks", "templates", "vars") for path in (folder / name).glob("*") if path.is_file()
+        path.read_text() for name in ("tasks", "templates", "vars") for path in (folder / name).rglob("*") if path.is_file()
     )
 
     assert [name for name in options(role) if not re.search(rf"\b{name}\b", used)] == []

@@ -71,6 +71,8 @@ def test_roles_of_this_repository_can_be_read() -> None:
     rules.check({"gpu_host_require_gpu": False, "muster_privileged": False})
     with pytest.raises(BadInput):
         rules.check({"gpu_host_require_gpu": "no"})
+    with pytest.raises(BadInput, match="the site's to set"):
+        rules.check({"gpu_host_driver_repository_url": "http://192.0.2.1"})
 
 
 def test_project_without_roles_knows_the_playbooks_own_variables(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ class Host:
     address: str
     lab: "Lab" = field(repr=False)
 
+    @property
+    def octet(self) -> str:
+        """The last part of the address, by which the script knows the host."""
+        return self.address.rsplit(".", 1)[1]
+
     def run(self, *command: str) -> str:
         """Run a command as root, without SSH, and return its output; raises LabError when it fails."""
         return self.lab.command("exec", self.name, *command)
@@ -76,17 +81,22 @@ class Lab:
 
     def boot(self, name: str, suite: str, *, route: bool = True) -> Host:
         """Start to boot a host; `route=False` gives it nothing beyond the bridge. Call `wait` afterwards."""
+        host = self.reserve(name)
+        self.command("up", host.name, host.octet, suite, *([] if route else ["--no-route"]))
+        return host
+
+    def reserve(self, name: str) -> Host:
+        """Give a host its name and address, and leave it to others to boot it."""
         network = self.gateway.rsplit(".", 1)[0]
         addresses = [f"{network}.{10 + self._slot * HOSTS_PER_SLOT + number}" for number in range(HOSTS_PER_SLOT)]
         address = next(one for one in addresses if one not in {host.address for host in self._hosts})
         host = Host(f"{name}-{self._slot}", address, self)
         self._hosts.append(host)
-        self.command("up", host.name, _octet(host), suite, *([] if route else ["--no-route"]))
         return host
 
     def wait(self) -> None:
         """Wait until sshd answers on every host."""
-        self.command("wait", *map(_octet, self._hosts))
+        self.command("wait", *(host.octet for host in self._hosts))
 
     def boot_demo(self, count: int) -> dict[str, str]:
         """Boot `count` hosts, of both Debian releases in turn, and map their names to addresses."""
@@ -111,10 +121,6 @@ class Lab:
     def command(self, *arguments: str) -> str:
         """Run a command of the script and return its output; raises LabError when it fails."""
         return _run(arguments, self._environment, COMMAND_TIMEOUT_S)
-
-
-def _octet(host: Host) -> str:
-    return host.address.rsplit(".", 1)[1]
 
 
 def _run(arguments: list[str] | tuple[str, ...], environment: dict[str, str], timeout_s: float) -> str:
