@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference migration clean
+.PHONY: help demo test test-switch molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -44,6 +44,11 @@ bench-engine: ## Measure streams through router and node beside the bare engine,
 bench-catalogue: ## Measure the hub list with 200 models on 100 nodes. Last line: one JSON object.
 	@tools/env.sh dev
 	@exec $(PY) -m benchmarks.catalogue
+
+molecule: ## Scenarios of the roles on real hosts, some minutes each. ROLE=gpu_host: those of one role.
+	@tools/env.sh dev
+	@tools/system-packages.sh
+	.venv/bin/pytest -q tests/molecule $(if $(ROLE),-k $(ROLE))
 
 check: ## Lint, types, import contract, playbooks, migrations.
 	@tools/env.sh dev
