@@ -140,8 +140,8 @@ async def open_tasks(session: AsyncSession, *, node_id: str | None = None, model
 
 async def nodes_of_tasks(session: AsyncSession, task_ids: Collection[str]) -> list[Node]:
     """Return the nodes that tasks are about."""
-    statement = select(Node).join(DownloadTask, col(DownloadTask.node_id) == col(Node.id))
-    return list((await session.exec(statement.where(col(DownloadTask.id).in_(task_ids)).distinct())).all())
+    theirs = select(DownloadTask.node_id).where(col(DownloadTask.id).in_(task_ids))
+    return list((await session.exec(select(Node).where(col(Node.id).in_(theirs)))).all())
 
 
 async def page_tasks(

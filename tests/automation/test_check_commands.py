@@ -51,6 +51,6 @@ async def test_plan_apply_and_drift(project: Path, run_dir: Path, tmp_path: Path
         assert (in_sync.returncode, "in_sync" in in_sync.stdout) == (0, True), in_sync.stderr
         target.write_text("hellO\n")
         drifted = await muster(api, "drift", "check", host.name)
-        assert (drifted.returncode, "converge.yml" in drifted.stderr) == (2, True)
+        assert (drifted.returncode, "muster drift apply" in drifted.stderr) == (2, True)
         shown = await muster(api, "drift", "show")
         assert (shown.returncode, "1 of" in shown.stdout, "-hellO" in shown.stdout) == (0, True, True)

@@ -46,7 +46,15 @@ class Controller:
 
 
 @pytest.fixture(scope="module")
-def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
+def booted(lab: Lab) -> Host:
+    """A host before anything is done to it. This machine has its address in the lab only while there are hosts."""
+    host = lab.boot("h100", "trixie", route=False)
+    lab.wait()
+    return host
+
+
+@pytest.fixture(scope="module")
+def controller(lab: Lab, booted: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controller]:
     folder = tmp_path_factory.mktemp("controller")
     build_wheelhouse(folder / "wheelhouse", project_dir=make_project(folder / "project"), pythons=["3.13"])
     with FakeApi(address=lab.gateway) as api, driver_repository(folder / "nvidia", lab.gateway) as repository:
@@ -56,14 +64,12 @@ def controller(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 
 @pytest.fixture(scope="module")
-def machine(lab: Lab, controller: Controller) -> Host:
+def machine(lab: Lab, booted: Host, controller: Controller) -> Host:
     """A host with no way out but a proxy, without Debian's repositories: one card with NVSwitches, and nouveau has it."""
-    host = lab.boot("h100", "trixie", route=False)
-    lab.wait()
-    install_hardware(host, [H100, NVSWITCH, AUDIO], nouveau=True)
-    host.run("find", "/etc/apt/sources.list.d", "-type", "f", "-delete")
+    install_hardware(booted, [H100, NVSWITCH, AUDIO], nouveau=True)
+    booted.run("find", "/etc/apt/sources.list.d", "-type", "f", "-delete")
     site = {"muster_proxy_env": {"http_proxy": controller.repository.url}, "muster_no_proxy": lab.gateway}
-    return controller.add(host, gpu_host_driver="nvidia", gpu_host_driver_repository_url="http://packages.example", **site)
+    return controller.add(booted, gpu_host_driver="nvidia", gpu_host_driver_repository_url="http://packages.example", **site)
 
 
 def fails(host: Host, *command: str) -> bool:
