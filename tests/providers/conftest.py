@@ -1,8 +1,6 @@
 """A control API, a router on its store, and providers that look like the real ones."""
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 
 import httpx2
@@ -11,9 +9,9 @@ import pytest
 from control_api.keys import load_keys
 from control_api.router.record import RequestRecord
 from control_api.router.repository import StoreSource
-from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from tests.providers.lookalikes import Lookalike, lookalike
+from tests.router.running import running_router
 from tests.running import KEY, Api, serving
 
 
@@ -36,17 +34,10 @@ def records() -> Records:
 @pytest.fixture
 async def router(api: Api, records: Records) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of a router that reads the store of the API."""
-    listener = socket.create_server(("127.0.0.1", 0))
     settings = RouterSettings(poll_interval_s=0.02, shutdown_deadline_s=1.0, cloud_timeout_s=1.0)
     source = StoreSource(api.database.control, load_keys(api.settings).routing)
-    serving = asyncio.create_task(serve(settings, source, sinks=[records], listener=listener))
-    try:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as http:
-            yield http
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+    async with running_router(settings, source, key=KEY, sinks=[records]) as http:
+        yield http
 
 
 @contextlib.asynccontextmanager

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -19,10 +18,10 @@ import openai
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control_api.router.record import RecordSink, RequestRecord
-from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
 from tests.router.nodes import Behaviour, FakeNode, good
+from tests.router.running import running_router
 
 MODEL = "test:1b"
 KEY, OPERATOR, READER = "mk_inference", "mk_operator", "mk_reader"
@@ -143,16 +142,10 @@ class Fleet:
     async def router(self, **settings: Any) -> AsyncIterator[httpx2.AsyncClient]:
         """Run the router and yield a client for it; wait until it has the present table."""
         quick = {"poll_interval_s": 0.02, "shutdown_deadline_s": 2, **settings}
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        serving = asyncio.create_task(serve(RouterSettings(**quick), self.source, sinks=self.sinks, listener=listener))
-        try:
-            async with httpx2.AsyncClient(base_url=self.url, headers=bearer(KEY), timeout=20) as http:
-                await self.settled()
-                yield http
-        finally:
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
+        async with running_router(RouterSettings(**quick), self.source, key=KEY, sinks=self.sinks) as http:
+            self.url = str(http.base_url).rstrip("/")
+            await self.settled()
+            yield http
 
     async def settled(self) -> None:
         """Wait until the router has read the source again."""

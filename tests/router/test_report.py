@@ -1,8 +1,6 @@
 """What a router takes out of rotation is to be seen at the control API."""
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,10 +12,10 @@ from control_api.keys import load_keys
 from control_api.kit import revision
 from control_api.router.report import StoreReport
 from control_api.router.repository import StoreSource
-from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from tests.router.fleet import CHAT, Fleet, chat
 from tests.router.nodes import FakeNode, good, resets
+from tests.router.running import running_router
 from tests.router.test_repository import model_row, node_row, report
 from tests.running import KEY, Api, until
 
@@ -27,18 +25,11 @@ pytestmark = pytest.mark.anyio
 @contextlib.asynccontextmanager
 async def routing(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
     """Yield a client of a router that reads and tells the stores of an API."""
-    listener = socket.create_server(("127.0.0.1", 0))
     source = StoreSource(api.database.control, load_keys(api.settings).routing)
     sink = StoreReport(api.database.telemetry)
     settings = RouterSettings(poll_interval_s=0.02, shutdown_deadline_s=1.0)
-    serving = asyncio.create_task(serve(settings, source, breaker_sink=sink, listener=listener))
-    try:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        async with httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as http:
-            yield http
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+    async with running_router(settings, source, key=KEY, breaker_sink=sink) as http:
+        yield http
 
 
 async def add_node(api: Api, node: FakeNode) -> None:

@@ -10,10 +10,9 @@ import json
 import os
 import select
 import socket
-import sys
-import traceback
+from functools import partial
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 from control_api.automation.supervisor import processes
 from control_api.automation.supervisor.guard import guard
@@ -44,7 +43,7 @@ def serve(channel: socket.socket) -> None:
         child = os.fork()
         if child == 0:
             channel.close()
-            _become_guard(json.loads(message), *descriptors)
+            processes.leave_with(partial(_guard, json.loads(message), *descriptors))
         # Before it is reaped, or its number might be another's.
         ended = os.pidfd_open(child)
         socket.send_fds(channel, [b"."], [ended])
@@ -58,19 +57,11 @@ def _reap() -> None:
             pass
 
 
-def _become_guard(request: dict[str, Any], order: int, output: int) -> Never:
-    status = 1
-    try:
-        os.setsid()
-        for source, target in ((order, 0), (output, 1), (output, 2)):
-            os.dup2(source, target)
-        os.close(order)
-        os.close(output)
-        processes.rename(PLACEHOLDER, request["job_id"])
-        status = guard(Path(request["run_dir"]), kill_s=request["kill_s"])
-    except BaseException:
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stderr.flush()
-        os._exit(status)
+def _guard(request: dict[str, Any], order: int, output: int) -> int:
+    os.setsid()
+    for source, target in ((order, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(order)
+    os.close(output)
+    processes.rename(PLACEHOLDER, request["job_id"])
+    return guard(Path(request["run_dir"]), kill_s=request["kill_s"])

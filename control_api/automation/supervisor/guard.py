@@ -9,9 +9,7 @@ import os
 import select
 import shutil
 import signal
-import sys
 import time
-import traceback
 from pathlib import Path
 
 from control_api.automation.supervisor import processes
@@ -62,17 +60,7 @@ def _become_supervisor(beat: int) -> None:
     # Loaded already by the fork server; imported here because the guard needs none of it.
     from control_api.automation.supervisor.main import run_supervisor
 
-    status = 1
-    try:
-        status = run_supervisor(beat)
-    except BaseException:
-        # Nobody above prints it: the process ends here.
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stderr.flush()
-        # Not sys.exit: a thread of ansible-runner that hangs must not keep the process.
-        os._exit(status)
+    processes.leave_with(lambda: run_supervisor(beat))
 
 
 def _let_go_of_stdin() -> None:

@@ -3,10 +3,13 @@
 import ctypes
 import os
 import signal
+import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Never
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -27,6 +30,21 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def leave_with(run: Callable[[], int]) -> Never:
+    """End this fork with the status that ``run`` returns, and nothing above it run; what it raises is printed."""
+    status = 1
+    try:
+        status = run()
+    except BaseException:
+        # Nobody above prints it: the process ends here.
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stderr.flush()
+        # Not sys.exit: a thread of ansible-runner that hangs must not keep the process.
+        os._exit(status)
 
 
 def rename(argument: str, replacement: str) -> None:
