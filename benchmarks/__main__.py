@@ -23,6 +23,7 @@ from benchmarks.streams import cancel_storm, live_streams
 CALLERS = {"chat": (1, 16, 64, 256), "paced": (64,), "stream": (64,), "embed": (64,)}
 TARGET_CPU, LOAD_CPU = 0, (os.cpu_count() or 1) - 1
 START_LIMIT_S = 90
+ENGINE_LIMIT_S = 600
 
 
 @dataclass
@@ -157,8 +158,26 @@ async def main(options: argparse.Namespace) -> None:
             await bench.start()
             results = Results(await bench.rounds())
             live = await bench.streams() if options.streams else 0
+    ratio = await engine_ratio(options.engine_rounds) if options.engine_rounds else None
     print(results.table())
-    print(json.dumps(results.summary(live)))
+    print(json.dumps(results.summary(live, ratio)))
+
+
+async def engine_ratio(rounds: int) -> float | None:
+    """Return the throughput through router and node over that of the bare engine, from ``benchmarks.engine``, on all CPUs."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    argv = [sys.executable, "-m", "benchmarks.engine", "--rounds", str(rounds)]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+    try:
+        async with asyncio.timeout(ENGINE_LIMIT_S):
+            printed, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    for line in printed.decode().splitlines():
+        say(f"engine: {line}")
+    return json.loads(printed.splitlines()[-1])["engine_throughput_ratio"] if process.returncode == 0 else None
 
 
 def arguments() -> argparse.Namespace:
@@ -169,6 +188,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=1.5, help="length of one window")
     parser.add_argument("--streams", default="100,1000,2000", help="live streams to hold; empty: none")
+    parser.add_argument("--engine-rounds", type=int, default=5, help="of streams from a real engine; 0: none")
     parser.add_argument("--limit-s", type=float, default=1200, help="the whole run may take no longer")
     return parser.parse_args()
 

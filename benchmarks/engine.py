@@ -2,6 +2,7 @@
 
 A node runs llama.cpp's server as an engine of kind `command`, so that one and the same process can be asked both ways. Rounds
 of concurrent streamed chats alternate; each counts the tokens that the engine says it made, over the time to the last byte.
+Then clients leave in the middle of a stream, and the engine is asked when it has noticed.
 Without a file: a tiny model made here. The last line is one JSON object.
 """
 
@@ -33,6 +34,7 @@ from tests.tiny_gguf import TinyModel, write_tiny_gguf
 _CPUS = "0-1023"
 _CONTEXT = 1024
 _LIMIT_S = 600
+_LEAVERS = 20
 _MADE = re.compile(rb'"completion_tokens": ?(\d+)')
 
 
@@ -95,8 +97,7 @@ def engine_way(node: NodeProcess) -> Way:
 
 async def tokens_per_s(way: Way, streams: int, tokens: int) -> float:
     """Return the tokens per second of streams that run at the same time."""
-    headers = {"authorization": f"Bearer {way.key}"}
-    async with httpx2.AsyncClient(base_url=way.url, headers=headers, timeout=_LIMIT_S, trust_env=False) as http:
+    async with httpx2.AsyncClient(base_url=way.url, headers=_bearer(way), timeout=_LIMIT_S, trust_env=False) as http:
         began = time.perf_counter()
         made = await asyncio.gather(*(_stream(http, n, tokens) for n in range(streams)))
         return sum(made) / (time.perf_counter() - began)
@@ -114,6 +115,30 @@ async def _stream(http: httpx2.AsyncClient, number: int, tokens: int) -> int:
     if found is None or b"[DONE]" not in end:
         raise SystemExit(f"a stream broke off: {end[-200:]!r}")
     return int(found[1])
+
+
+async def slot_free_s(router: Way, engine: Way) -> float:
+    """Return how long the engine goes on after a client of the router has left in the middle of a stream."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": _CONTEXT // 2}
+    body |= {"stream": True, "ignore_eos": True}
+    async with httpx2.AsyncClient(timeout=_LIMIT_S, trust_env=False) as asking, httpx2.AsyncClient(trust_env=False) as http:
+        async with asking.stream("POST", f"{router.url}/v1/chat/completions", json=body, headers=_bearer(router)) as answer:
+            await anext(answer.aiter_raw())
+            assert await _is_busy(http, engine)
+        left_at = time.perf_counter()
+        while await _is_busy(http, engine):
+            if time.perf_counter() - left_at > _LIMIT_S:
+                raise SystemExit("the engine does not stop")
+        return time.perf_counter() - left_at
+
+
+async def _is_busy(http: httpx2.AsyncClient, engine: Way) -> bool:
+    slots = (await http.get(f"{engine.url}/slots", headers=_bearer(engine))).json()
+    return any(slot["is_processing"] for slot in slots)
+
+
+def _bearer(way: Way) -> dict[str, str]:
+    return {"authorization": f"Bearer {way.key}"}
 
 
 async def measure(ways: dict[str, Way], rounds: int, streams: int, tokens: int) -> dict[str, list[float]]:
@@ -151,26 +176,28 @@ def main() -> None:
                 until(lambda: _answers(router_way), "the router answers")
                 ways = {"engine": engine_way(node), "node": Way(node.url, node.key), "router": router_way}
                 rates = asyncio.run(measure(ways, options.rounds, options.streams, options.tokens))
+                free_s = [asyncio.run(slot_free_s(ways["router"], ways["engine"])) for _ in range(_LEAVERS)]
             finally:
                 router.stop()
-    report(rates)
+    report(rates, free_s)
 
 
 def _answers(way: Way) -> bool:
     try:
-        return httpx2.get(f"{way.url}/v1/models", headers={"authorization": f"Bearer {way.key}"}, timeout=2).is_success
+        return httpx2.get(f"{way.url}/v1/models", headers=_bearer(way), timeout=2).is_success
     except httpx2.TransportError:
         return False
 
 
-def report(rates: dict[str, list[float]]) -> None:
-    """Print the medians, and of each round's ratios the median."""
+def report(rates: dict[str, list[float]], free_s: list[float]) -> None:
+    """Print the medians, of each round's ratios the median, and how soon slots were free."""
 
     def ratio(way: str) -> float:
         return round(statistics.median(a / b for a, b in zip(rates[way], rates["engine"], strict=True)), 3)
 
     medians = {f"{way}_tokens_per_s": round(statistics.median(found), 1) for way, found in rates.items()}
-    print(json.dumps({"engine_throughput_ratio": ratio("router"), "node_throughput_ratio": ratio("node"), **medians}))
+    free = {"slot_free_ms_p50": round(statistics.median(free_s) * 1000, 1), "slot_free_ms_max": round(max(free_s) * 1000, 1)}
+    print(json.dumps({"engine_throughput_ratio": ratio("router"), "node_throughput_ratio": ratio("node"), **free, **medians}))
 
 
 if __name__ == "__main__":

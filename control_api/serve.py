@@ -74,6 +74,7 @@ def router_settings(settings: Settings) -> RouterSettings:
         port=settings.router_port,
         reuse_port=settings.router_reuse_port,
         body_limit_bytes=settings.router_body_limit_bytes,
+        body_timeout_s=settings.router_body_timeout_s,
         queue_size=settings.router_queue_size,
         queue_deadline_s=settings.router_queue_deadline_s,
         connect_timeout_s=settings.router_connect_timeout_s,

@@ -106,6 +106,7 @@ class Settings(BaseSettings):
     lease_reusable_s: float = Field(default=75.0, description="When the locks of a lost run may be taken.")
 
     router_body_limit_bytes: int = Field(default=100_000_000, description="Largest request.")
+    router_body_timeout_s: float = Field(default=30.0, description="Longest silence of a client within its request.")
     router_queue_size: int = Field(default=256, description="Callers that may wait for a free slot, per model.")
     router_queue_deadline_s: float = Field(default=30.0, description="How long one of them may wait.")
     router_connect_timeout_s: float = Field(default=2.0, description="For a connection to a node.")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import httpx2
@@ -12,9 +12,8 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from node_service.engine.protocol import Endpoint
 from node_service.engine_errors import engine_error
 from node_service.errors import BadRequest, EngineCrashed, RequestTooLarge, ServiceError
 from node_service.gate import Gate
@@ -69,10 +68,9 @@ class Inference:
             body = await _read_body(Request(scope, receive))
             request = _parse(body)
             record = self._models.find(_model_of(request))
-            async with self._place(Headers(scope=scope), record) as endpoint:
-                if endpoint.model != record.spec.id:
-                    body = json.dumps(request | {"model": endpoint.model}).encode()
-                relay = self._relay(endpoint, record, scope["path"], body, send)
+            with self._let_in(Headers(scope=scope)):
+                self._models.prepare(record)
+                relay = self._relay(record, scope["path"], request, body, send)
                 await _while_connected(receive, relay)
         except ClientDisconnect:
             log.debug("client left", path=scope["path"])
@@ -80,53 +78,56 @@ class Inference:
             answer = JSONResponse(error.body(), error.status, error.headers())
             await answer(scope, receive, send)
 
-    @contextlib.asynccontextmanager
-    async def _place(self, headers: Headers, record: ModelRecord) -> AsyncIterator[Endpoint]:
-        """Hold a place in the node and a slot of the model."""
+    @contextlib.contextmanager
+    def _let_in(self, headers: Headers) -> Iterator[None]:
+        """Hold a place in the node, to the last byte of the answer."""
         own = self._identities.current.node_id
         self._gate.enter(pinned=own is not None and headers.get(_PIN_HEADER) == own)
         try:
-            self._models.prepare(record)
-            endpoint = record.enter()
-            try:
-                yield endpoint
-            finally:
-                record.leave()
+            yield
         finally:
             self._gate.leave()
 
-    async def _relay(self, endpoint: Endpoint, record: ModelRecord, path: str, body: bytes, send: Send) -> None:
-        """Send the request to the engine and its answer to the client."""
-        headers = {"content-type": "application/json", "accept-encoding": "identity", **endpoint.headers}
-        name = None if endpoint.model == record.spec.id else record.spec.id
-        url = f"{endpoint.url}{path}"
-        try:
-            async with self._http.stream("POST", url, content=body, headers=headers) as answer:
-                self._metrics.answered(record.spec.id, answer.status_code)
-                if answer.status_code >= 400:
-                    raise engine_error(answer.status_code, await answer.aread())
-                if answer.headers.get("content-type", "").startswith("text/event-stream"):
-                    await _send_stream(answer, record, name, send)
-                else:
-                    await _send_whole(answer, name, send)
-        except httpx2.HTTPError as error:
-            self._metrics.answered(record.spec.id, EngineCrashed.status)
-            raise _crash(record, error) from error
+    async def _relay(self, record: ModelRecord, path: str, request: dict[str, Any], body: bytes, send: Send) -> None:
+        """Send the request to the engine and its answer to the client.
+
+        The slot is free before the client can tell that its answer is complete: its next request must not find it taken.
+        """
+        with record.slot() as endpoint:
+            name = None if endpoint.model == record.spec.id else record.spec.id
+            if name is not None:
+                body = json.dumps(request | {"model": endpoint.model}).encode()
+            headers = {"content-type": "application/json", "accept-encoding": "identity", **endpoint.headers}
+            try:
+                async with self._http.stream("POST", f"{endpoint.url}{path}", content=body, headers=headers) as answer:
+                    self._metrics.answered(record.spec.id, answer.status_code)
+                    last = await _pass_on(answer, record, name, send)
+            except httpx2.HTTPError as error:
+                self._metrics.answered(record.spec.id, EngineCrashed.status)
+                raise _crash(record, error) from error
+        for message in last:
+            await send(message)
 
 
-async def _send_whole(answer: httpx2.Response, name: str | None, send: Send) -> None:
+async def _pass_on(answer: httpx2.Response, record: ModelRecord, name: str | None, send: Send) -> list[Message]:
+    """Read the engine's answer to its end, forwarding a stream as it comes; return what is still to be sent."""
+    if answer.status_code >= 400:
+        raise engine_error(answer.status_code, await answer.aread())
+    if answer.headers.get("content-type", "").startswith("text/event-stream"):
+        await _send_stream(answer, record, name, send)
+        return [{"type": "http.response.body", "body": b""}]
     # Read to its end first: an engine that dies meanwhile is then still a clean 502.
     content = await answer.aread()
     if name is not None:
         content = renamed(content, name)
     kind = answer.headers.get("content-type", "application/json").encode()
-    length = str(len(content)).encode()
-    headers = [(b"content-type", kind), (b"content-length", length)]
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
+    head = {"type": "http.response.start", "status": answer.status_code, "headers": headers}
+    return [head, {"type": "http.response.body", "body": content}]
 
 
 async def _send_stream(answer: httpx2.Response, record: ModelRecord, name: str | None, send: Send) -> None:
+    """Forward a stream, all but its end."""
     chunks: AsyncIterator[bytes] = answer.aiter_raw()
     if name is not None:
         chunks = renamed_events(chunks, name)
@@ -141,7 +142,6 @@ async def _send_stream(answer: httpx2.Response, record: ModelRecord, name: str |
         # The status is out: the client learns it from an error frame, and gets no [DONE].
         frame = f"\n\ndata: {json.dumps(_crash(record, error).body())}\n\n".encode()
         await send({"type": "http.response.body", "body": frame, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _crash(record: ModelRecord, error: httpx2.HTTPError) -> EngineCrashed:

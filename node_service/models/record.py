@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,12 +100,23 @@ class ModelRecord:
             return False
         return self.used_at > ready_at or time.monotonic() - ready_at > _UNUSED_GRACE_S
 
-    def enter(self) -> Endpoint:
-        """Take a slot for a request and return where to send it; `leave` gives the slot back.
+    @contextmanager
+    def slot(self) -> Iterator[Endpoint]:
+        """Hold a slot for a request; gives where to send it.
 
         Raises:
             ModelLoading, ModelFailed, NodeBusy: the request cannot be answered now.
         """
+        endpoint = self._enter()
+        try:
+            yield endpoint
+        finally:
+            self.in_flight -= 1
+            self.used_at = time.monotonic()
+            if self.in_flight == 0:
+                self.idle.set()
+
+    def _enter(self) -> Endpoint:
         if self.state is ModelState.FAILED:
             raise ModelFailed(f"{self.spec.id} failed on this node: {self.error}", param="model")
         engine = self.engine
@@ -116,13 +129,6 @@ class ModelRecord:
         self.used_at = time.monotonic()
         self.idle.clear()
         return endpoint
-
-    def leave(self) -> None:
-        """Give a slot back."""
-        self.in_flight -= 1
-        self.used_at = time.monotonic()
-        if self.in_flight == 0:
-            self.idle.set()
 
     def report(self) -> dict[str, Any]:
         """Return the model's entry in a heartbeat."""

@@ -144,6 +144,14 @@ def test_full_node_refuses_at_once(loaded: Loaded, control: ControlPlane) -> Non
     assert answer.headers["retry-after"] == "1"
 
 
+def test_slot_is_free_once_its_answer_is_complete(loaded: Loaded) -> None:
+    node = loaded(slots=1)
+    with httpx2.Client(base_url=node.url, headers={"authorization": f"Bearer {node.key}"}, timeout=60) as http:
+        body = {"model": "tiny:model", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+        statuses = [http.post("/v1/chat/completions", json=body | {"stream": n % 2 == 0}).status_code for n in range(60)]
+    assert set(statuses) == {200}
+
+
 def test_leaving_client_frees_the_slot(loaded: Loaded) -> None:
     node = loaded("slow.gguf", slots=1, context=4096)
 

@@ -288,6 +288,17 @@ async def test_an_early_refusal_reaches_a_client_that_still_sends(fleet: Fleet) 
     assert b"connection: close" in back
 
 
+async def test_a_request_that_stops_halfway_is_told_so(fleet: Fleet) -> None:
+    node = await fleet.node()
+    async with fleet.router(body_timeout_s=0.2):
+        back = await talk(fleet, POST + LENGTH + b"\r\n" + BODY[:-1])
+
+    assert back.startswith(b"HTTP/1.1 408 ")
+    assert b"connection: close" in back
+    assert b'"request_timeout"' in back
+    assert node.requests == []
+
+
 async def test_many_requests_in_a_row_are_all_answered(fleet: Fleet) -> None:
     async with fleet.router():
         back = await talk(fleet, b"GET /healthz HTTP/1.1\r\n\r\n" * 3000, lambda back: back.count(b"HTTP/1.1 200 OK") == 3000)
