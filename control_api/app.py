@@ -13,6 +13,8 @@ from control_api.access import routes as access_routes
 from control_api.access import settings_routes
 from control_api.access.preferences import PreferenceService
 from control_api.access.service import AccessService
+from control_api.alerts import routes as alert_routes
+from control_api.alerts.service import AlertService
 from control_api.automation import check_routes
 from control_api.automation import repository as job_repository
 from control_api.automation import routes as automation_routes
@@ -70,6 +72,7 @@ _ROUTERS = (
     telemetry_routes.router,
     metrics.router,
     check_routes.router,
+    alert_routes.router,
     live.router,
 )
 
@@ -97,6 +100,7 @@ class Services:
     providers: ProviderService
     plans: PlanService
     breakers: Breakers
+    alerts: AlertService
     node_host: Callable[[AsyncSession, str], Awaitable[str | None]]
     host_is_busy: Callable[[AsyncSession, str], Awaitable[bool]]
 
@@ -125,10 +129,11 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         model_configured=distribution.model_configured,
         model_deleting=distribution.model_deleting,
     )
+    bus = Bus(database.control)
     return Services(
         settings=settings,
         database=database,
-        bus=Bus(database.control),
+        bus=bus,
         store_id=identity.store_id,
         access=AccessService(identity.signer, job_is_running=job_repository.job_is_running),
         preferences=PreferenceService(settings, distribution.preferences_changed),
@@ -145,6 +150,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         providers=ProviderService(keys.routing, timeout_s=settings.hub_timeout_s),
         plans=PlanService(settings, jobs, fleet),
         breakers=Breakers(database.telemetry),
+        alerts=AlertService(database, bus),
         node_host=fleet_repository.host_of_node,
         host_is_busy=job_repository.is_busy,
     )
@@ -173,6 +179,7 @@ def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
         "popularity": services.popularity.run(),
         "history": HistoryPruner(services.database.telemetry).run(),
         "drift": drift.run(),
+        "alerts": services.alerts.run(),
     }
 
 

@@ -1,5 +1,6 @@
 """What is wrong with the node right now, for `/v0/status`."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -33,9 +34,10 @@ class Problems:
         for code in codes:
             self._by_code.pop(code, None)
 
-    def report(self) -> list[dict[str, str]]:
-        """Return the problems as `/v0/status` shows them."""
+    def report(self, *, but: Collection[str] = ()) -> list[dict[str, str]]:
+        """Return the problems as `/v0/status` and heartbeats have them; `but`: not these codes."""
         return [
             {"code": problem.code, "message": problem.message, "at": problem.at.isoformat()}
             for problem in self._by_code.values()
+            if problem.code not in but
         ]

@@ -39,7 +39,7 @@ class Node(Protocol):
         """Return the facts sent at registration."""
 
     def heartbeat(self) -> dict[str, Any]:
-        """Return the body of a heartbeat, without instance and sequence number."""
+        """Return the body of a heartbeat, without instance, sequence number and errors."""
 
     def heard(self, answer: HeartbeatAnswer) -> None:
         """Take the control API's answer to a heartbeat."""
@@ -179,8 +179,10 @@ class Reporter:
 
     async def _report(self) -> None:
         self._seq += 1
-        report = {"instance_id": self._instance_id, "seq": self._seq}
-        answer = await self._control.heartbeat(report | self._node.heartbeat())
+        report = {"instance_id": self._instance_id, "seq": self._seq} | self._node.heartbeat()
+        # A report that arrives is no proof of a control API that is away.
+        report["errors"] = self._problems.report(but=_CONTROL_CODES)
+        answer = await self._control.heartbeat(report)
         self._known = True
         if answer.next_token is not None:
             self._identities.update(token=answer.next_token)

@@ -157,7 +157,8 @@ class NodeService:
         }
 
     def heartbeat(self) -> dict[str, Any]:
-        """Return the body of a heartbeat, without instance and sequence number."""
+        """Return the body of a heartbeat, without instance, sequence number and errors."""
+        self._note_gpus()
         return {
             "applied_revision": self.models.applied_revision or 0,
             "initializing": self.models.initializing,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from control_api.alerts.models import AlertKind
 from control_api.cli import app
 from control_api.settings import Settings
 
@@ -19,6 +20,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert f"| `MUSTER_{name.upper()}` |" in text, name
         assert field.description, f"{name} has no description"
         assert field.description in text, f"docs/reference/settings.md is out of date for {name}"
+
+
+def test_every_kind_of_alert_is_documented_with_its_severity() -> None:
+    text = (PROJECT / "docs/reference/alerts.md").read_text()
+    documented = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| ([a-z]+) \|", text, re.MULTILINE)
+    assert dict(documented) == {str(kind): str(kind.severity) for kind in AlertKind}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))

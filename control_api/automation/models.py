@@ -112,6 +112,15 @@ class HostLock(ControlTable, table=True):
     at: datetime = Field(default_factory=utcnow)
 
 
+class WorkerPresence(ControlTable, table=True):
+    """A worker that was there lately. One that stops takes its row away; one that is killed leaves it to grow old."""
+
+    __tablename__ = "worker_presence"
+
+    name: str = Field(primary_key=True, max_length=128)
+    seen_at: datetime
+
+
 class HostDrift(ControlTable, table=True):
     """What the latest drift check found on a host."""
 

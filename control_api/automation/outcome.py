@@ -87,7 +87,7 @@ async def finish(session: AsyncSession, job_id: str, attempt: int, leaves: HostS
     if not await repository.update_running(session, job_id, attempt, **values):
         return False
     await repository.unlock_hosts(session, job_id)
-    await holds.end_of_job(session, job_id, alert=leaves is not HostState.DECOMMISSIONED)
+    await holds.end_of_job(session, job_id)
     job = await session.get_one(Job, job_id)
     if leaves and not job.check:
         await _settle_hosts(session, job, leaves, outcome)

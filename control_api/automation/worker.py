@@ -15,6 +15,7 @@ from control_api.automation.order import RunOrder
 from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s, run_root
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
+from control_api.automation.presence import Presence
 from control_api.automation.supervisor import processes
 from control_api.fleet.service import FleetService
 from control_api.kit.database import Database
@@ -63,12 +64,13 @@ class Worker:
         self._launcher = launcher or Launcher(self._wake, self._stillborn)
         self._janitor = Janitor(settings, database, run_root(settings))
         self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._presence = Presence(database.control, self._name)
 
     async def run(self) -> None:
         """Work until cancelled. A store that is away is tried again at the next turn."""
         await self._launcher.prepare()
         try:
-            async with owned_task(self._janitor.run(), name="janitor"):
+            async with owned_task(self._janitor.run(), name="janitor"), owned_task(self._presence.run(), name="presence"):
                 await self._work()
         finally:
             if self._stop_jobs:

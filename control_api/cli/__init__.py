@@ -6,6 +6,7 @@ import typer
 
 from control_api import __version__
 from control_api.cli import (
+    alerts,
     downloads,
     drift,
     fleet,
@@ -50,6 +51,7 @@ def options(
 
 app.command("up")(serve.up)
 app.command("doctor")(ops.doctor)
+app.command("alerts")(alerts.alerts)
 app.command("plan")(plan.plan)
 app.command("apply")(plan.apply)
 app.add_typer(serve.app, name="serve")

@@ -12,6 +12,7 @@ import httpx2
 
 from control_api.client import live
 from control_api.client.access import Auth, Keys
+from control_api.client.alerts import Alerts
 from control_api.client.checks import Drift, Plans
 from control_api.client.errors import ApiError, ApiUnreachable, NotSignedIn
 from control_api.client.fleet import Credentials, Hosts, Nodes
@@ -53,6 +54,7 @@ class Client:
         self.jobs = Jobs(self._http)
         self.drift = Drift(self._http)
         self.plans = Plans(self._http)
+        self.alerts = Alerts(self._http)
         self.auth = Auth(self._http)
         self.keys = Keys(self._http)
         self.providers = Providers(self._http)

@@ -10,6 +10,7 @@ from control_api.access.models import (
     UserOut,
 )
 from control_api.access.preferences import PreferenceOut, PreferencesPatch, SettingChangeOut
+from control_api.alerts.models import AlertOut, Severity
 from control_api.automation.models import HostStatus, JobStatus
 from control_api.automation.schemas import (
     ChangeOut,
@@ -43,6 +44,7 @@ from control_api.providers.models import ProviderName, ProviderOut, ProviderPut
 
 __all__ = [
     "Admission",
+    "AlertOut",
     "ApiKeyCreate",
     "ApiKeyCreated",
     "ApiKeyOut",
@@ -93,6 +95,7 @@ __all__ = [
     "Scope",
     "SessionOut",
     "SettingChangeOut",
+    "Severity",
     "TaskOut",
     "TaskStatus",
     "UserOut",

@@ -18,7 +18,6 @@ from control_api.catalogue.models import Artifact
 from control_api.distribution import grants
 from control_api.distribution.fetch_models import DistrustedPeer, FetchRequest
 from control_api.fleet.models import Node, NodeModel, NodeState
-from control_api.kit.bus import publish
 from control_api.kit.clock import db_now
 from control_api.kit.secretbox import SecretBox
 
@@ -70,8 +69,6 @@ class Peers:
             row.installed_at = holder.installed_at
             await session.merge(row)
             log.error("peer.distrusted", peer=peer.name, reported_by=node.name, sha256=asked.sha256, reason=reason)
-            facts = {"id": peer.id, "name": peer.name, "reported_by": node.name, "sha256": asked.sha256, "reason": reason}
-            publish(session, "alerts", "node.peer_distrusted", facts)
         return news
 
     async def _believed(self, session: AsyncSession, found: list[Holder], sha256: str) -> list[Holder]:

@@ -20,7 +20,6 @@ from control_api.fleet.schemas import Heartbeat, HeartbeatOut, ModelReport
 from control_api.fleet.states import derive
 from control_api.fleet.transitions import facts_of, set_state
 from control_api.kit import revision
-from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
 from control_api.kit.database import Store
 from control_api.kit.secretbox import new_token, token_hash
@@ -99,6 +98,7 @@ class HeartbeatService:
         node.applied_revision, node.version = beat.applied_revision, beat.version
         node.ready_loaded, node.ready_total = beat.ready_models.loaded, beat.ready_models.total
         node.gpus, node.disk = [gpu.model_dump() for gpu in beat.gpus], beat.disk
+        node.errors = _errors(beat)
         routing, told = await _store_models(session, node, beat)
         node.models_revision += told
         routing |= self._derive(session, node, beat, all_required=all_required)
@@ -117,8 +117,7 @@ class HeartbeatService:
         in_flight = sum(m.in_flight for m in beat.models)
         facts = facts_of(node, failed=failed, in_flight=in_flight, silent=False, all_required=all_required)
         if node.degraded != bool(failed):
-            node.degraded = bool(failed)
-            publish(session, "alerts", "node.degraded", {"id": node.id, "name": node.name, "degraded": node.degraded})
+            node.degraded, node.degraded_since = bool(failed), utcnow() if failed else None
         reason = f"{beat.ready_models.loaded} of {beat.ready_models.total} models loaded"
         return set_state(
             session, node, derive(facts), reason if node.state is not NodeState.OFFLINE else "heartbeat after silence"
@@ -139,8 +138,14 @@ def _changes(node: Node, models: list[NodeModel], beat: Heartbeat) -> bool:
         return True
     if (beat.ready_models.loaded, beat.ready_models.total) != (node.ready_loaded, node.ready_total):
         return True
+    if _errors(beat) != node.errors:
+        return True
     known = {m.model_id: (m.state, m.generation, m.slots, m.error, m.held) for m in models}
     return known != {m.id: (m.state, m.generation, m.slots, m.error, m.held) for m in beat.models}
+
+
+def _errors(beat: Heartbeat) -> list[dict[str, Any]]:
+    return [error.model_dump(mode="json") for error in beat.errors]
 
 
 def _rotate(node: Node, token: str, at: datetime) -> str | None:

@@ -9,7 +9,6 @@ from control_api.fleet.models import Admission, Node, NodeHold, NodeState
 from control_api.fleet.states import derive
 from control_api.fleet.transitions import facts_of, set_state
 from control_api.kit import revision
-from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
 
 
@@ -40,16 +39,13 @@ async def release(session: AsyncSession, node: Node, holders: Collection[str] | 
         await admit(session, node, Admission.OPEN, reason)
 
 
-async def end_of_job(session: AsyncSession, job_id: str, *, alert: bool = True) -> None:
-    """Remove the holds of a job that ends, but for those that are meant to stay; ``alert``: tell of these."""
+async def end_of_job(session: AsyncSession, job_id: str) -> None:
+    """Remove the holds of a job that ends, but for those that are meant to stay."""
     holder = job_holder(job_id)
     for found in await repository.holds_of(session, [holder]):
-        node = await session.get_one(Node, found.node_id)
         if not found.outlives_job:
+            node = await session.get_one(Node, found.node_id)
             await release(session, node, [holder], "the job that drained it has ended")
-        elif alert:
-            data = {"id": node.id, "name": node.name, "job_id": job_id, "reason": found.reason}
-            publish(session, "alerts", "node.left_drained", data)
 
 
 async def end_of_leftovers(session: AsyncSession, host_ids: Iterable[str]) -> None:

@@ -119,6 +119,7 @@ class Node(ControlTable, table=True):
     admission: Admission = Field(sa_type=enum_type(Admission))
     state: NodeState = Field(sa_type=enum_type(NodeState), index=True)
     degraded: bool = False
+    degraded_since: datetime | None = None
     inference_key_encrypted: str
     token_hash: str = Field(max_length=64, index=True)
     next_token_hash: str | None = Field(default=None, max_length=64, index=True)
@@ -141,6 +142,7 @@ class Node(ControlTable, table=True):
     models_revision: int = Field(default=0, description="Counts the reports that told something new of its models.")
     gpus: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON)
     disk: dict[str, Any] | None = Field(default=None, sa_type=sa.JSON)
+    errors: list[dict[str, Any]] = Field(default_factory=list, sa_type=sa.JSON, description="What it says is wrong with it.")
 
 
 class NodeHold(ControlTable, table=True):

@@ -9,7 +9,6 @@ from control_api.fleet import repository
 from control_api.fleet.models import NodeState
 from control_api.fleet.transitions import set_state
 from control_api.kit import revision
-from control_api.kit.bus import publish
 from control_api.kit.database import Store
 from control_api.settings import Settings
 
@@ -41,7 +40,6 @@ class Presence:
             silent = await repository.silent_nodes(session, self._settings.offline_after_s)
             for node in silent:
                 set_state(session, node, NodeState.OFFLINE, f"no heartbeat for {self._settings.offline_after_s} s")
-                publish(session, "alerts", "node.offline", {"id": node.id, "name": node.name})
                 session.add(node)
             if silent:
                 await revision.bump(session, revision.ROUTES)

@@ -240,6 +240,14 @@ class GpuMetrics(Out):
     power_w: float | None = None
 
 
+class NodeError(Out):
+    """One thing that a node says is wrong with itself; ``at``: when it began."""
+
+    code: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
+    message: Text
+    at: AwareDatetime
+
+
 class Heartbeat(Out):
     """``POST /v0/nodes/{id}/heartbeat``."""
 
@@ -252,6 +260,7 @@ class Heartbeat(Out):
     gpus: Annotated[list[GpuMetrics], MaxLen(64)] = []
     disk: dict[str, Any] | None = None
     version: LineStr = "unknown"
+    errors: Annotated[list[NodeError], MaxLen(32)] = []
     fetches: Annotated[list[IdStr], MaxLen(64)] = Field(default=[], description="Download grants still in use; renewed.")
 
 
@@ -339,6 +348,7 @@ class NodeOut(Out):
     last_heartbeat_at: datetime
     models: list[NodeModelOut]
     holds: list[HoldOut]
+    errors: list[NodeError] = []
     breakers: list[BreakerOut] = []
 
 

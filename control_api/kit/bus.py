@@ -102,6 +102,10 @@ class Bus:
         self._last_id = max([self._last_id, *(event.id or 0 for event in events)])
         self._seen = {i for i in self._seen if i > self._last_id - LOOK_BACK}
 
+    def tell(self, topic: str, type_: str, data: dict[str, Any]) -> None:
+        """Hand an event to the subscribers of this process only: what each process finds out by itself."""
+        self._deliver(BusEvent(topic=topic, type=type_, data=data).wire())
+
     def _deliver(self, event: dict[str, Any]) -> None:
         for queue in self._queues:
             try:

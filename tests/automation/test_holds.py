@@ -1,8 +1,6 @@
 """Whose a drain is: a job's holds end with the job, whatever became of it; what must not serve stays out."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from control_api.automation.orders import OrderDesk
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.repository import job_is_running
+from control_api.client.schemas import AlertOut
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import HostState
 from control_api.fleet.service import FleetService
@@ -56,6 +55,10 @@ async def running_job(api: Api, node: PlayedNode, playbook: str = "upgrade.yml")
 async def drain(api: Api, node: PlayedNode, headers: dict[str, str], **body: Any) -> None:
     answer = await api.http.post(f"/v0/nodes/{node.id}/drain", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
+
+
+async def alerts(api: Api) -> list[AlertOut]:
+    return await api.client.alerts.list()
 
 
 async def finish(api: Api, job: Job, result: Outcome, leaves: HostState | None = HostState.PROVISIONED) -> None:
@@ -99,18 +102,20 @@ async def test_what_must_not_serve_stays_drained_with_an_alert_until_a_later_job
     await node.beat()
     broken, headers = await running_job(api, node)
     await drain(api, node, headers, reason="release 2 failed", outlives_job=True)
-    async with aclosing(api.client.events(["alerts"])) as events:
-        assert (await anext(events)).type == "reset", "now the subscription counts"
-        await finish(api, broken, FAILED)
-        alert = await asyncio.wait_for(anext(events), 10)
-    assert alert.type == "node.left_drained"
-    assert alert.data["reason"] == "release 2 failed"
+    assert await alerts(api) == [], "the job may still put it right"
+    await finish(api, broken, FAILED)
+
+    left, host = await alerts(api)
+    assert (left.kind, left.subject.name, host.kind) == ("node.left_drained", "gpu-01", "host.failed")
+    assert "release 2 failed" in left.message
+    assert "muster jobs run upgrade.yml gpu-01" in left.hint
     assert [hold["holder"] for hold in (await node.seen())["holds"]] == [f"job:{broken.id}"]
 
     for result, admission in ((FAILED, "drained"), (DONE, "open")):
         later, _ = await running_job(api, node)
         await finish(api, later, result)
         assert (await node.seen())["admission"] == admission
+    assert await alerts(api) == []
 
 
 async def test_a_decommissioned_node_stays_out_until_its_host_is_provisioned_again(api: Api) -> None:
@@ -120,6 +125,7 @@ async def test_a_decommissioned_node_stays_out_until_its_host_is_provisioned_aga
     await drain(api, node, headers, outlives_job=True)
     await finish(api, removing, DONE, HostState.DECOMMISSIONED)
     assert (await node.seen())["admission"] == "drained"
+    assert await alerts(api) == [], "that was meant"
 
     again, _ = await running_job(api, node, "site.yml")
     await finish(api, again, DONE)

@@ -82,6 +82,22 @@ async def test_a_hold_of_another_is_named_and_removed_only_when_that_is_meant(ap
     assert every.stdout == "gpu-01 is registering.\n"
 
 
+async def test_alerts_say_what_to_do_and_the_exit_code_that_there_are_some(api: Api) -> None:
+    quiet = await muster(api, "alerts")
+    assert (quiet.returncode, quiet.stdout) == (0, "Nothing is wrong.\n")
+    node = await PlayedNode.enrolled(api)
+    failed = {"id": "m:1", "state": "failed", "error": "no room"}
+    await node.beat(models=[failed], ready_models={"loaded": 0, "total": 1})
+
+    loud, listed = await muster(api, "alerts"), await muster(api, "alerts", "--json")
+    critical = await muster(api, "alerts", "--severity", "critical")
+
+    assert loud.returncode == listed.returncode == 2
+    assert "warning node.degraded since" in loud.stdout and "To do: muster nodes models gpu-01" in loud.stdout
+    assert [alert["subject"]["id"] for alert in json.loads(listed.stdout)] == [node.id]
+    assert (critical.returncode, critical.stdout) == (0, "Nothing is wrong.\n")
+
+
 async def test_a_key_is_made_and_works(api: Api) -> None:
     made = await muster(api, "keys", "create", "app", "--scope", "read")
     assert (await api.http.get("/v0/hosts", headers={"authorization": f"Bearer {made.stdout.strip()}"})).status_code == 200

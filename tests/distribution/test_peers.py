@@ -3,10 +3,9 @@
 from typing import Any
 
 import pytest
-from sqlmodel import select, update
+from sqlmodel import update
 
 from control_api.distribution.fetch_models import FetchGrant
-from control_api.kit.bus import BusEvent
 from control_api.kit.clock import db_now
 from node_service.auth import check_ticket
 from tests.distribution.fleet import WireNode, key_of, new_model, new_node, order, report
@@ -174,15 +173,14 @@ async def test_a_peer_that_lies_is_dropped_reported_and_made_to_verify_until_it_
 
     # Neither for the node that said so, nor for any other.
     assert await kinds(three, sha256, failed=failed(one, corrupt=False)) == ["hub", "pass_through"]
-    async with api.database.control.read() as session:
-        alerts = (await session.exec(select(BusEvent).where(BusEvent.type == "node.peer_distrusted"))).all()
-    assert [(alert.data["name"], alert.data["reported_by"], alert.data["reason"]) for alert in alerts] == [
-        (one.name, two.name, "wrong bytes")
-    ]
+    (alert,) = (await api.http.get("/v0/alerts")).json()["items"]
+    assert (alert["kind"], alert["subject"]["name"]) == ("node.peer_distrusted", one.name)
+    assert "wrong bytes of a:1b" in alert["message"]
     assert [m["generation"] for m in (await one.manifest())["models"]] == [2]
 
     await one.beat(report("a:1b", 2, "ready", held=[sha256], installed_at="2026-11-20T09:00:00Z"))
     assert "peer" in await kinds(three, sha256)
+    assert (await api.http.get("/v0/alerts")).json()["items"] == []
 
 
 async def test_only_a_peer_that_was_offered_can_be_accused(api: Api) -> None:

@@ -127,6 +127,8 @@ def test_manifest_of_another_store_is_refused(
     control.assign(store_id="store-b", remove=(wanted["artifacts"][0]["sha256"],))
 
     assert "store-b" in until(lambda: node.problem("manifest_refused"), "the problem in /v0/status")
+    (error,) = until(lambda: control.last["errors"], "the problem in a heartbeat")
+    assert error["code"] == "manifest_refused"
     assert node.chat("tiny:cycle").is_success
 
 
