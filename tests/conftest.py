@@ -11,7 +11,23 @@ from control_api.migrations import runner
 from tests.postgres import _database_names, postgres_server, postgres_url
 from tests.running import Api, on_postgres, running_api, settings_for
 
+# These take minutes, so they begin first; the many short ones fill the time of whoever is done.
+LONG = (
+    "hosts",
+    "molecule",
+    "ansible/test_process_manager.py",
+    "automation/test_ssh.py",
+    "conformance",
+    "node_service/test_kills.py",
+)
+
 __all__ = ["_database_names", "postgres_server", "postgres_url"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files begin first."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not str(item.path.relative_to(here)).startswith(LONG))
 
 
 @pytest.fixture

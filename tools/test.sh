@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
-# Runs the whole suite: what needs the processor first, then what needs real hosts or a browser and mostly waits. The optional
-# engine is compiled meanwhile, if it has to be, with what is left of the processor.
+# Runs the whole suite. Three workers for two cores: what needs real hosts or a browser mostly waits, and others compute meanwhile.
+# The optional engine is compiled beside it, if it has to be, with what is left of the processor; its tests come last.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
-pytest=(.venv/bin/pytest -q -n 2 --dist loadfile "$@")
+pytest=(.venv/bin/pytest -q --dist loadfile --no-loadscope-reorder "$@")
 trap 'kill $(jobs -p) 2>/dev/null' EXIT
 status=0
 
 nice -n 19 tools/llama-cpp-python.sh &
 engine=$!
-"${pytest[@]}" -m "not hosts and not browser" --ignore tests/node_service/test_llama_cpp_python.py || status=1
 # Upgrades of three hosts under load, the control plane on a host, and the scenarios of the roles take half an hour more:
 # make test-switch, make molecule.
-"${pytest[@]}" -m "hosts or browser" --ignore tests/hosts/test_upgrade.py \
+"${pytest[@]}" -n 3 -m "not compiled" --ignore tests/hosts/test_upgrade.py \
     --ignore tests/hosts/test_control_plane.py --ignore tests/molecule || status=1
 wait "$engine"
-"${pytest[@]}" tests/node_service/test_llama_cpp_python.py || status=1
+"${pytest[@]}" -m compiled tests/node_service || status=1
 exit $status

@@ -1,6 +1,7 @@
 """Fixtures: a hub, a control API, tiny models and node processes."""
 
 import hashlib
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from tests.fake_nvml import FakeNvml
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, model
-from tests.node_service.process import NodeProcess, free_port
+from tests.node_service.process import PYTHON, NodeProcess, free_port
 from tests.node_service.waiting import until
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
@@ -30,6 +31,13 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_gguf(root / "acme/gated-GGUF" / "cycle.gguf")
     (root / REPO / "broken.gguf").write_bytes(b"GGUF" + b"\x03\0\0\0" + b"\0" * 64)
     return root
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_python() -> None:
+    """The optional engine; where nobody compiled it, its tests are skipped."""
+    if subprocess.run([PYTHON, "-c", "import llama_cpp"], capture_output=True).returncode != 0:
+        pytest.skip("llama-cpp-python is not installed for the node")
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The llama-cpp-python engine, where it is installed: same answers, one request at a time."""
 
 import json
-import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +9,15 @@ import httpx2
 import pytest
 
 from tests.node_service.control_plane import ControlPlane
-from tests.node_service.process import PYTHON, NodeProcess
+from tests.node_service.process import NodeProcess
 from tests.node_service.waiting import until
 
-pytestmark = pytest.mark.skipif(
-    subprocess.run([PYTHON, "-c", "import llama_cpp"], capture_output=True).returncode != 0,
-    reason="llama-cpp-python is not installed for the node",
-)
+pytestmark = pytest.mark.compiled
+
+
+@pytest.fixture(autouse=True)
+def _llama_cpp_python(llama_cpp_python: None) -> None:
+    """All of them need it."""
 
 
 @pytest.fixture

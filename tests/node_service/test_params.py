@@ -8,7 +8,6 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.test_llama_cpp_python import pytestmark as needs_llama_cpp_python
 from tests.node_service.waiting import until
 
 type Spec = Callable[..., dict[str, Any]]
@@ -44,7 +43,8 @@ def test_node_decides_what_nobody_chose(make_node: MakeNode, control: ControlPla
     assert (said["flash_attn"], said["K"], said["V"]) == ("auto", "f16", "f16")
 
 
-@needs_llama_cpp_python
+@pytest.mark.compiled
+@pytest.mark.usefixtures("llama_cpp_python")
 def test_chosen_values_reach_llama_cpp_python(make_node: MakeNode, control: ControlPlane, spec: Spec) -> None:
     said = start(make_node, control, spec, "llama-cpp-python", **CHOSEN)
     assert said["n_ctx_seq"] == "768"
