@@ -27,7 +27,8 @@ import httpx2
 from sqlmodel import Session, create_engine, select
 
 from benchmarks.processes import Process, cpu_s, free_port, tree
-from control_api.fleet.models import Admission, ModelState, Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit.clock import utcnow
 
 PROJECT = Path(__file__).parents[1]

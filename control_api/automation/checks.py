@@ -9,7 +9,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobPurpose, JobStatus, Plan
-from control_api.fleet.models import Host, HostState
+from control_api.fleet.models import Host
+from control_api.fleet.states import HostState
 
 
 async def changed_meanwhile(session: AsyncSession, job: Job) -> set[str]:

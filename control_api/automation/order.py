@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from control_api.automation.models import JobPurpose
-from control_api.fleet.models import HostState
 from control_api.fleet.schemas import InventoryOut
+from control_api.fleet.states import HostState
 
 
 class LeaseTimes(BaseModel):

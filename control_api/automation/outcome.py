@@ -10,7 +10,7 @@ from control_api.automation import repository
 from control_api.automation.models import Job, JobStatus
 from control_api.fleet import holds
 from control_api.fleet import repository as fleet
-from control_api.fleet.models import HostState
+from control_api.fleet.states import HostState
 from control_api.kit.bus import publish
 from control_api.kit.clock import db_now
 

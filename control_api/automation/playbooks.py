@@ -8,7 +8,7 @@ import yaml
 
 from control_api.automation.variables import VariableRules
 from control_api.errors import BadInput, NotFound
-from control_api.fleet.models import HostState
+from control_api.fleet.states import HostState
 
 
 @dataclass(frozen=True)

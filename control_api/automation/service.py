@@ -15,9 +15,9 @@ from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
 from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet import holds
-from control_api.fleet.models import HostState
 from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.service import FleetService
+from control_api.fleet.states import HostState
 from control_api.kit.clock import db_now, utcnow
 from control_api.kit.ids import first_id_at
 from control_api.settings import Settings

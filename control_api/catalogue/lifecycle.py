@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from control_api.catalogue.models import LifecycleStatus, Status
-from control_api.fleet.models import ModelState, NodeState
+from control_api.fleet.states import ModelState, NodeState
 
 _ON_ITS_WAY = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.VERIFYING})
 _ON_DISK = frozenset({ModelState.INSTALLED, ModelState.LOADING, ModelState.READY})

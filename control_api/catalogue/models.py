@@ -6,7 +6,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from control_api.fleet.models import ModelState, NodeState
+from control_api.fleet.states import ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable

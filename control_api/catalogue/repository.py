@@ -10,7 +10,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.lifecycle import Sighting
 from control_api.catalogue.models import Artifact, MemoryNeed, Model
-from control_api.fleet.models import Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.states import NodeState
 from control_api.kit.paging import page
 
 

@@ -26,7 +26,6 @@ from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelO
 from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
 from control_api.distribution.models import AssignmentOut, DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
 from control_api.distribution.schemas import PlacementOut, PlacementRequest, PlannedNode, PlannedRoom
-from control_api.fleet.models import Admission, HostState, ModelState, NodeState
 from control_api.fleet.schemas import (
     CredentialOut,
     Gpu,
@@ -39,6 +38,7 @@ from control_api.fleet.schemas import (
     NodeModelOut,
     NodeOut,
 )
+from control_api.fleet.states import Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import Page
 from control_api.providers.models import ProviderName, ProviderOut, ProviderPut
 

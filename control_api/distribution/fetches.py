@@ -15,8 +15,9 @@ from control_api.distribution.fetch_models import FetchGrant, FetchOut, FetchReq
 from control_api.distribution.peers import Holder, Peers, site_of
 from control_api.distribution.placing import Placer
 from control_api.errors import Conflict
-from control_api.fleet.models import ModelState, Node
+from control_api.fleet.models import Node
 from control_api.fleet.schemas import Heartbeat
+from control_api.fleet.states import ModelState
 from control_api.kit import revision
 
 _MAX_RETRY_S = 5

@@ -5,7 +5,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.catalogue.models import Model
 from control_api.distribution import repository
 from control_api.distribution.models import Manifest, ManifestArtifact, ManifestModel
-from control_api.fleet.models import Admission, Node
+from control_api.fleet.models import Node
+from control_api.fleet.states import Admission
 
 
 async def manifest_of(session: AsyncSession, node: Node, *, store_id: str, memory_reserve_bytes: int) -> Manifest:

@@ -12,7 +12,8 @@ from control_api.distribution.placement import decide
 from control_api.distribution.placing import Placer
 from control_api.distribution.situation import Situation
 from control_api.errors import Conflict, NotFound
-from control_api.fleet.models import Node, NodeState
+from control_api.fleet.models import Node
+from control_api.fleet.states import NodeState
 
 _OFFLINE = "is offline; order it with retry_when_online to have it sent when the node is back"
 

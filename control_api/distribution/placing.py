@@ -10,7 +10,8 @@ from control_api.distribution import repository, tasks
 from control_api.distribution.models import Assignment, DownloadTask, TaskStatus
 from control_api.distribution.placement import Decision, place
 from control_api.distribution.situation import Situation, look
-from control_api.fleet.models import Admission, Node, NodeState
+from control_api.fleet.models import Node
+from control_api.fleet.states import Admission, NodeState
 from control_api.kit.clock import utcnow
 from control_api.settings import Settings
 

@@ -11,7 +11,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution.models import OPEN_STATUSES, Assignment, DownloadTask, Removal, TaskStatus
-from control_api.fleet.models import Admission, ModelState, Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit.paging import page
 
 

@@ -5,8 +5,8 @@ from datetime import datetime
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.distribution.models import DownloadTask, TaskOut, TaskStatus
-from control_api.fleet.models import ModelState
 from control_api.fleet.schemas import ModelReport
+from control_api.fleet.states import ModelState
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
 

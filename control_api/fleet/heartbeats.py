@@ -15,9 +15,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.preferences import preferences
 from control_api.fleet import repository
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import ModelState, Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.schemas import Heartbeat, HeartbeatOut, ModelReport
-from control_api.fleet.states import derive
+from control_api.fleet.states import ModelState, NodeState, derive
 from control_api.fleet.transitions import facts_of, set_state
 from control_api.kit import revision
 from control_api.kit.clock import utcnow

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.fleet import repository
-from control_api.fleet.models import Admission, Node, NodeHold, NodeState
-from control_api.fleet.states import derive
+from control_api.fleet.models import Node, NodeHold
+from control_api.fleet.states import Admission, NodeState, derive
 from control_api.fleet.transitions import facts_of, set_state
 from control_api.kit import revision
 from control_api.kit.clock import utcnow

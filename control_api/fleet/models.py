@@ -1,59 +1,15 @@
 """Tables of hosts and nodes. Desired, reported and derived facts are different columns and are never merged."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Field
 
+from control_api.fleet.states import Admission, HostState, ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
-
-
-class HostState(StrEnum):
-    """What jobs made of a host; set only by job results."""
-
-    UNPROVISIONED = "unprovisioned"
-    PROVISIONING = "provisioning"
-    PROVISIONED = "provisioned"
-    FAILED = "failed"
-    DECOMMISSIONED = "decommissioned"
-
-
-class Admission(StrEnum):
-    """What we wish of a node."""
-
-    PENDING = "pending"
-    OPEN = "open"
-    DRAINED = "drained"
-
-
-class NodeState(StrEnum):
-    """What a node is, derived from our wish and its reports."""
-
-    PENDING = "pending"
-    REGISTERING = "registering"
-    ONLINE = "online"
-    DRAINING = "draining"
-    DRAINED = "drained"
-    OFFLINE = "offline"
-
-
-class ModelState(StrEnum):
-    """What a node reports of a model."""
-
-    ABSENT = "absent"
-    QUEUED = "queued"
-    DOWNLOADING = "downloading"
-    VERIFYING = "verifying"
-    INSTALLED = "installed"
-    LOADING = "loading"
-    READY = "ready"
-    FAILED = "failed"
-    REMOVING = "removing"
-    ORPHANED = "orphaned"
 
 
 class Credential(ControlTable, table=True):

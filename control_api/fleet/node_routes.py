@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Bearer, Operator, OperatorOrJob, Reader, ReaderOrJob
 from control_api.fleet import repository
-from control_api.fleet.models import Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.node_auth import CurrentNode
 from control_api.fleet.nodes import NodeService
 from control_api.fleet.schemas import (
@@ -24,6 +24,7 @@ from control_api.fleet.schemas import (
     RegisterRequest,
     TransitionOut,
 )
+from control_api.fleet.states import NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit

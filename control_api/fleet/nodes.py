@@ -8,8 +8,9 @@ from control_api.access.principal import Principal
 from control_api.errors import BadInput, Conflict, NotFound, Unauthenticated
 from control_api.fleet import holds, repository
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import Admission, EnrolmentTicket, Host, Node, NodeState, NodeTransition
+from control_api.fleet.models import EnrolmentTicket, Host, Node, NodeTransition
 from control_api.fleet.schemas import DrainRequest, RegisterRequest
+from control_api.fleet.states import Admission, NodeState
 from control_api.fleet.transitions import set_state
 from control_api.kit import revision
 from control_api.kit.bus import publish

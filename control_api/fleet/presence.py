@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.fleet import repository
-from control_api.fleet.models import NodeState
+from control_api.fleet.states import NodeState
 from control_api.fleet.transitions import set_state
 from control_api.kit import revision
 from control_api.kit.database import Store

@@ -9,18 +9,8 @@ from sqlalchemy import or_
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.fleet.models import (
-    Credential,
-    EnrolmentTicket,
-    Host,
-    HostState,
-    Listening,
-    Node,
-    NodeHold,
-    NodeModel,
-    NodeState,
-    NodeTransition,
-)
+from control_api.fleet.models import Credential, EnrolmentTicket, Host, Listening, Node, NodeHold, NodeModel, NodeTransition
+from control_api.fleet.states import HostState, NodeState
 from control_api.kit.clock import db_now
 from control_api.kit.paging import page
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints, field_validator
 
-from control_api.fleet.models import Admission, HostState, ModelState, NodeState
+from control_api.fleet.states import Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
 
 _HOSTNAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$")

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet import repository
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import Credential, EnrolmentTicket, Host, HostState
+from control_api.fleet.models import Credential, EnrolmentTicket, Host
 from control_api.fleet.schemas import (
     CredentialCreate,
     EnrolmentOut,
@@ -22,6 +22,7 @@ from control_api.fleet.schemas import (
     InventoryHost,
     InventoryOut,
 )
+from control_api.fleet.states import HostState
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox, new_token, token_hash

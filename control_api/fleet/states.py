@@ -1,8 +1,51 @@
-"""The state of a node, derived from our wish and its reports. Pure, so that every path can be tested."""
+"""States of hosts, nodes and their models. A node's is derived from our wish and its reports; pure, so that every path can be tested."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from control_api.fleet.models import Admission, NodeState
+
+class HostState(StrEnum):
+    """What jobs made of a host; set only by job results."""
+
+    UNPROVISIONED = "unprovisioned"
+    PROVISIONING = "provisioning"
+    PROVISIONED = "provisioned"
+    FAILED = "failed"
+    DECOMMISSIONED = "decommissioned"
+
+
+class Admission(StrEnum):
+    """What we wish of a node."""
+
+    PENDING = "pending"
+    OPEN = "open"
+    DRAINED = "drained"
+
+
+class NodeState(StrEnum):
+    """What a node is, derived from our wish and its reports."""
+
+    PENDING = "pending"
+    REGISTERING = "registering"
+    ONLINE = "online"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    OFFLINE = "offline"
+
+
+class ModelState(StrEnum):
+    """What a node reports of a model."""
+
+    ABSENT = "absent"
+    QUEUED = "queued"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    INSTALLED = "installed"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVING = "removing"
+    ORPHANED = "orphaned"
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.fleet.models import Node, NodeState, NodeTransition
-from control_api.fleet.states import Facts
+from control_api.fleet.models import Node, NodeTransition
+from control_api.fleet.states import Facts, NodeState
 from control_api.kit.bus import publish
 
 

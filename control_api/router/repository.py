@@ -15,7 +15,8 @@ from control_api.access.models import ApiKey, RevokedToken, SigningKey
 from control_api.access.principal import with_implied
 from control_api.catalogue.models import Model
 from control_api.distribution.models import Assignment
-from control_api.fleet.models import ModelState, Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.states import ModelState, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import db_now
 from control_api.kit.database import Store

@@ -9,8 +9,9 @@ import pytest
 from sqlmodel import col, update
 
 from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobStatus, WorkerPresence
-from control_api.fleet.models import Host, HostState, Listening, Node
+from control_api.fleet.models import Host, Listening, Node
 from control_api.fleet.presence import Presence
+from control_api.fleet.states import HostState
 from control_api.kit.clock import utcnow
 from control_api.telemetry.models import RouterBreaker
 from tests.fleet.reports import PlayedNode, add_host, bearer, ready, register

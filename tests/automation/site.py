@@ -24,9 +24,10 @@ from control_api.automation.playbooks import Playbook, PlaybookCatalogue
 from control_api.automation.service import JobService
 from control_api.automation.worker import Worker
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import Host, HostState
+from control_api.fleet.models import Host
 from control_api.fleet.schemas import HostCreate
 from control_api.fleet.service import FleetService
+from control_api.fleet.states import HostState
 from control_api.kit import http
 from control_api.kit.database import Database
 from control_api.kit.secretbox import SecretBox

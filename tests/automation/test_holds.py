@@ -16,8 +16,8 @@ from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.repository import job_is_running
 from control_api.client.schemas import AlertOut
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import HostState
 from control_api.fleet.service import FleetService
+from control_api.fleet.states import HostState
 from control_api.keys import load_keys
 from tests.fleet.reports import PlayedNode, bearer
 from tests.running import Api, running_api, settings_for

@@ -3,7 +3,7 @@
 import pytest
 
 from control_api.catalogue.lifecycle import Sighting, lifecycle_of, status_of
-from control_api.fleet.models import ModelState, NodeState
+from control_api.fleet.states import ModelState, NodeState
 
 
 def seen(state: ModelState, node_state: NodeState = NodeState.ONLINE, done: int = 0, total: int = 0) -> Sighting:

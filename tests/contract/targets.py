@@ -9,7 +9,7 @@ from typing import Any
 
 import uvloop
 
-from control_api.fleet.models import ModelState
+from control_api.fleet.states import ModelState
 from control_api.keys import load_keys
 from tests.contract.fuzz import Target
 from tests.contract.router_document import DOCUMENT

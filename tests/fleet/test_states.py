@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_api.fleet.models import Admission, NodeState
-from control_api.fleet.states import Facts, derive
+from control_api.fleet.states import Admission, Facts, NodeState, derive
 
 FACTS = st.builds(
     Facts,

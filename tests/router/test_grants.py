@@ -10,7 +10,7 @@ from sqlalchemy.exc import ProgrammingError
 from typer.testing import CliRunner
 
 from control_api.cli import app
-from control_api.fleet.models import ModelState
+from control_api.fleet.states import ModelState
 from control_api.kit.database import Store
 from control_api.kit.secretbox import SecretBox
 from control_api.router.breaker import BreakerState

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from control_api.fleet.models import ModelState
+from control_api.fleet.states import ModelState
 from control_api.keys import load_keys
 from control_api.kit import revision
 from control_api.kit.database import Database

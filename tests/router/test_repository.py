@@ -11,7 +11,8 @@ from control_api.access.models import ApiKey, RevokedToken
 from control_api.access.tokens import INFERENCE_AUDIENCE, Signer, new_signing_key
 from control_api.catalogue.models import Model
 from control_api.distribution.models import Assignment
-from control_api.fleet.models import Admission, ModelState, Node, NodeModel, NodeState
+from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.kit.database import Store
