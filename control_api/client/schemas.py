@@ -24,8 +24,18 @@ from control_api.automation.schemas import (
 )
 from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut
 from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
-from control_api.distribution.models import AssignmentOut, DistributeOut, DistributeRequest, PullRequest, TaskOut, TaskStatus
-from control_api.distribution.schemas import PlacementOut, PlacementRequest, PlannedNode, PlannedRoom
+from control_api.distribution.schemas import (
+    AssignmentOut,
+    DistributeOut,
+    DistributeRequest,
+    PlacementOut,
+    PlacementRequest,
+    PlannedNode,
+    PlannedRoom,
+    PullRequest,
+    TaskOut,
+)
+from control_api.distribution.states import TaskStatus
 from control_api.fleet.schemas import (
     CredentialOut,
     Gpu,

@@ -1,20 +1,14 @@
-"""Tables and wire schemas of fetching: who may fetch which artifact now, and which peers are not believed."""
+"""Tables of fetching: who may fetch which artifact now, and which peers are not believed."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
-from annotated_types import Ge, MaxLen
-from pydantic import StringConstraints
 from sqlmodel import Field
 
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
-from control_api.kit.wire import IdStr, Out, Sha256Str, Wire
-
-_Words = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class GrantState(StrEnum):
@@ -58,41 +52,3 @@ class DistrustedPeer(ControlTable, table=True):
     reported_by: str = Field(max_length=36)
     reason: str = Field(max_length=2000)
     at: datetime = Field(default_factory=utcnow)
-
-
-class FailedSource(Wire):
-    """A source that a node has tried in vain. ``corrupt``: all bytes came from it, and they have another sha256."""
-
-    kind: Literal["peer", "hub", "pass_through"]
-    node_id: IdStr | None = None
-    error: _Words
-    corrupt: bool = False
-
-
-class FetchRequest(Wire):
-    """``POST /v0/nodes/{id}/fetches``: where may this node get these bytes now?"""
-
-    sha256: Sha256Str
-    have_bytes: Annotated[int, Ge(0)] = 0
-    failed: Annotated[list[FailedSource], MaxLen(64)] = []
-
-    @property
-    def failed_peers(self) -> dict[str, FailedSource]:
-        """The peers that were tried in vain, by node id."""
-        return {source.node_id: source for source in self.failed if source.node_id}
-
-
-class FetchOut(Out):
-    """Leave to fetch, with the sources to try in this order."""
-
-    fetch_id: str
-    lease_s: int
-    sources: list[dict[str, Any]]
-
-
-class FetchWait(Out):
-    """Not yet: ask again. ``reason``: what is waited for."""
-
-    retry_after_s: int
-    position: int
-    reason: str

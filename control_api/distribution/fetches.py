@@ -11,9 +11,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution import grants, repository
-from control_api.distribution.fetch_models import FetchGrant, FetchOut, FetchRequest, FetchWait, GrantState
+from control_api.distribution.fetch_models import FetchGrant, GrantState
 from control_api.distribution.peers import Holder, Peers, site_of
 from control_api.distribution.placing import Placer
+from control_api.distribution.schemas import FetchOut, FetchRequest, FetchWait
 from control_api.errors import Conflict
 from control_api.fleet.models import Node
 from control_api.fleet.schemas import Heartbeat

@@ -4,7 +4,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Model
 from control_api.distribution import repository
-from control_api.distribution.models import Manifest, ManifestArtifact, ManifestModel
+from control_api.distribution.schemas import Manifest, ManifestArtifact, ManifestModel
 from control_api.fleet.models import Node
 from control_api.fleet.states import Admission
 

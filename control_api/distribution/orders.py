@@ -7,9 +7,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
 from control_api.distribution import repository
-from control_api.distribution.models import Assignment, DistributeOut, DistributeRequest, DownloadTask, Skipped
+from control_api.distribution.models import Assignment, DownloadTask
 from control_api.distribution.placement import decide
 from control_api.distribution.placing import Placer
+from control_api.distribution.schemas import DistributeOut, DistributeRequest, Skipped
 from control_api.distribution.situation import Situation
 from control_api.errors import Conflict, NotFound
 from control_api.fleet.models import Node

@@ -16,7 +16,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Artifact
 from control_api.distribution import grants
-from control_api.distribution.fetch_models import DistrustedPeer, FetchRequest
+from control_api.distribution.fetch_models import DistrustedPeer
+from control_api.distribution.schemas import FetchRequest
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.states import NodeState
 from control_api.kit.clock import db_now

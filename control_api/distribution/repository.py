@@ -10,7 +10,8 @@ from sqlmodel import col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Artifact, Model
-from control_api.distribution.models import OPEN_STATUSES, Assignment, DownloadTask, Removal, TaskStatus
+from control_api.distribution.models import Assignment, DownloadTask, Removal
+from control_api.distribution.states import OPEN_STATUSES, TaskStatus
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit.paging import page

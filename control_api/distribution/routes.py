@@ -11,18 +11,21 @@ from control_api.access.principal import Operator, OperatorOrJob, Reader, Reader
 from control_api.catalogue.routes import catalogue_of
 from control_api.distribution import repository
 from control_api.distribution.caller import NodeCaller
-from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
-from control_api.distribution.models import (
+from control_api.distribution.schemas import (
     AssignmentOut,
     DistributeOut,
     DistributeRequest,
+    FetchOut,
+    FetchRequest,
+    FetchWait,
     Manifest,
+    PlacementOut,
+    PlacementRequest,
     PullRequest,
     TaskOut,
-    TaskStatus,
 )
-from control_api.distribution.schemas import PlacementOut, PlacementRequest
 from control_api.distribution.service import DistributionService
+from control_api.distribution.states import TaskStatus
 from control_api.distribution.tasks import task_out
 from control_api.errors import BadInput
 from control_api.fleet import repository as fleet_repository

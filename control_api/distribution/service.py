@@ -7,22 +7,24 @@ from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
 from control_api.catalogue.supported import SupportedModels
 from control_api.distribution import fetches, grants, manifests, repository, tasks
-from control_api.distribution.fetch_models import FetchOut, FetchRequest, FetchWait
 from control_api.distribution.fetches import FetchDesk
-from control_api.distribution.models import (
-    Assignment,
-    DistributeOut,
-    DistributeRequest,
-    DownloadTask,
-    Manifest,
-    PullRequest,
-    TaskStatus,
-)
+from control_api.distribution.models import Assignment, DownloadTask
 from control_api.distribution.orders import Orders
 from control_api.distribution.peers import Peers
 from control_api.distribution.placing import Placer
 from control_api.distribution.plans import plan_placement
-from control_api.distribution.schemas import PlacementOut, PlacementRequest
+from control_api.distribution.schemas import (
+    DistributeOut,
+    DistributeRequest,
+    FetchOut,
+    FetchRequest,
+    FetchWait,
+    Manifest,
+    PlacementOut,
+    PlacementRequest,
+    PullRequest,
+)
+from control_api.distribution.states import TaskStatus
 from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet_repository
 from control_api.fleet.models import Node

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_api.distribution.models import DownloadTask, TaskStatus
+from control_api.distribution.models import DownloadTask
+from control_api.distribution.states import TaskStatus
 from control_api.distribution.tasks import apply_report, task_out
 from control_api.fleet.schemas import ModelReport
 from control_api.fleet.states import ModelState
