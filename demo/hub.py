@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 import httpx2
 
-from control_api.catalogue.models import SupportedModel
+from control_api.catalogue.schemas import SupportedModel
 from demo.display import Display, StageFailed
 from demo.processes import free_port, running
 

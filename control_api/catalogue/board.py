@@ -15,9 +15,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue import repository
 from control_api.catalogue.lifecycle import Sighting, lifecycle_of, status_of
-from control_api.catalogue.models import HubModelOut, HubNodeOut, MemoryNeed
 from control_api.catalogue.popularity import HubView
 from control_api.catalogue.repository import NodeStamp
+from control_api.catalogue.schemas import HubModelOut, HubNodeOut, MemoryNeed
 from control_api.catalogue.supported import SupportedModels
 from control_api.kit import revision
 

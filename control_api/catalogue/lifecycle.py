@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from control_api.catalogue.models import LifecycleStatus, Status
+from control_api.catalogue.schemas import LifecycleStatus, Status
 from control_api.fleet.states import ModelState, NodeState
 
 _ON_ITS_WAY = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.VERIFYING})

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from control_api.catalogue.gguf import BadHeader
-from control_api.catalogue.models import KvCacheType, MemoryNeed
+from control_api.catalogue.options import KvCacheType
+from control_api.catalogue.schemas import MemoryNeed
 
 # CUDA context and libraries on a GPU; in RAM Python, libraries and the engine's prompt cache, which the node limits to this.
 _ENGINE_BYTES = 512 << 20

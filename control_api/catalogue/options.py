@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import StringConstraints, model_validator
 
-from control_api.catalogue.models import KvCacheType
 from control_api.kit.wire import Wire
+
+# The types that llama.cpp has kernels for; quantised ones need flash attention, which is its default where a GPU has it.
+KvCacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 EngineName = Annotated[str, StringConstraints(max_length=32, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from control_api.catalogue.hub import Hub
-from control_api.catalogue.models import HubFactsOut
+from control_api.catalogue.schemas import HubFactsOut
 from control_api.errors import MusterError, Unavailable
 from control_api.kit.clock import utcnow
 

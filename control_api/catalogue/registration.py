@@ -8,9 +8,9 @@ import structlog
 from control_api.catalogue.gguf import BadHeader
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
 from control_api.catalogue.memory import KV_TYPE, Shape, memory_by_size, memory_of, shape_of
-from control_api.catalogue.models import Artifact, MemoryNeed, Model, SupportedModel
+from control_api.catalogue.models import Artifact, Model
 from control_api.catalogue.options import EngineOptions
-from control_api.catalogue.schemas import RegisterModelRequest
+from control_api.catalogue.schemas import MemoryNeed, RegisterModelRequest, SupportedModel
 from control_api.catalogue.sources import Source, derived_id, only_choice, parse_source, parts_of, quantization_of
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
 from control_api.errors import BadInput, NotFound, Unavailable

@@ -9,7 +9,8 @@ from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.lifecycle import Sighting
-from control_api.catalogue.models import Artifact, MemoryNeed, Model
+from control_api.catalogue.models import Artifact, Model
+from control_api.catalogue.schemas import MemoryNeed
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.states import NodeState
 from control_api.kit.paging import page

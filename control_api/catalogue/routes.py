@@ -4,8 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from control_api.access.principal import Operator, Reader
 from control_api.catalogue import repository
-from control_api.catalogue.models import AvailableOut, HubOut, ModelOut
-from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
+from control_api.catalogue.schemas import AvailableOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
 from control_api.catalogue.service import CatalogueService
 from control_api.kit.database import Database
 from control_api.kit.http import ReadSession, WriteSession

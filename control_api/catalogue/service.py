@@ -12,19 +12,19 @@ from control_api.catalogue.board import HubBoard
 from control_api.catalogue.hub import Hub
 from control_api.catalogue.lifecycle import lifecycle_of, status_of
 from control_api.catalogue.memory import with_cache_type
-from control_api.catalogue.models import (
-    Artifact,
+from control_api.catalogue.models import Artifact, Model
+from control_api.catalogue.options import EngineOptions
+from control_api.catalogue.popularity import PopularityCache
+from control_api.catalogue.registration import Wanted, read_request, resolve
+from control_api.catalogue.schemas import (
     ArtifactOut,
     AvailableModelOut,
     AvailableOut,
     MemoryNeed,
-    Model,
     ModelOut,
+    ModelPatch,
+    RegisterModelRequest,
 )
-from control_api.catalogue.options import EngineOptions
-from control_api.catalogue.popularity import PopularityCache
-from control_api.catalogue.registration import Wanted, read_request, resolve
-from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
 from control_api.catalogue.sources import parts_of
 from control_api.catalogue.supported import SupportedModels
 from control_api.errors import BadInput, Conflict, NotFound

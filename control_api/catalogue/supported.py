@@ -7,7 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from control_api.catalogue.gguf import BadHeader
 from control_api.catalogue.memory import memory_of, shape_of
-from control_api.catalogue.models import MemoryNeed, SupportedModel
+from control_api.catalogue.schemas import MemoryNeed, SupportedModel
 from control_api.errors import StartupError
 
 DEV_TAG = "dev"

@@ -22,8 +22,7 @@ from control_api.automation.schemas import (
     JobOut,
     PlanOut,
 )
-from control_api.catalogue.models import HubModelOut, HubNodeOut, HubOut, ModelOut
-from control_api.catalogue.schemas import ModelPatch, RegisterModelRequest
+from control_api.catalogue.schemas import HubModelOut, HubNodeOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
 from control_api.distribution.schemas import (
     AssignmentOut,
     DistributeOut,

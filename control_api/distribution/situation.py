@@ -9,7 +9,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.preferences import Preferences
 from control_api.catalogue import repository as catalogue_repository
-from control_api.catalogue.models import MemoryNeed, Model
+from control_api.catalogue.models import Model
+from control_api.catalogue.schemas import MemoryNeed
 from control_api.distribution import repository
 from control_api.distribution.models import Assignment
 from control_api.distribution.room import Held, Need, Residency, Room, room_of

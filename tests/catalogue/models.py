@@ -1,6 +1,6 @@
 """Entries of the catalogue that tests use."""
 
-from control_api.catalogue.models import SupportedModel
+from control_api.catalogue.schemas import SupportedModel
 from control_api.catalogue.supported import SupportedModels
 from control_api.settings import Settings
 
