@@ -49,7 +49,7 @@ from control_api.fleet.schemas import (
 )
 from control_api.fleet.states import Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import Page
-from control_api.providers.models import ProviderName, ProviderOut, ProviderPut
+from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
 
 __all__ = [
     "Admission",

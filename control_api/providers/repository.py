@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.providers.models import Provider, ProviderName
+from control_api.providers.models import Provider
+from control_api.providers.schemas import ProviderName
 
 
 async def list_providers(session: AsyncSession) -> Sequence[Provider]:

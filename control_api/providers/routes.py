@@ -6,7 +6,7 @@ from control_api.access.principal import Admin, Reader
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.wire import Page
 from control_api.providers import repository
-from control_api.providers.models import ProviderName, ProviderOut, ProviderPut
+from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
 from control_api.providers.service import ProviderService, shown
 
 router = APIRouter(prefix="/v0", tags=["providers"])

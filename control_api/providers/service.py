@@ -13,7 +13,8 @@ from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox
 from control_api.providers import repository
-from control_api.providers.models import Provider, ProviderName, ProviderOut, ProviderPut
+from control_api.providers.models import Provider
+from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
 
 # The OpenAI-compatible endpoint of each.
 BASE_URLS = {

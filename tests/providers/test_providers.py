@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from control_api.providers import repository
-from control_api.providers.models import ProviderName
+from control_api.providers.schemas import ProviderName
 from tests.providers.conftest import Records, running
 from tests.providers.lookalikes import PROVIDER_KEY
 from tests.router.fleet import CHAT
