@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import bootstrap
 from control_api.access import repository as access_repository
-from control_api.access.models import ApiKeyCreate, Scope
+from control_api.access.schemas import ApiKeyCreate, Scope
 from control_api.access.service import api_key_row
 from control_api.access.tokens import Signer
 from control_api.fleet.repository import hosts_by_reference

@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
 
-from control_api.access.models import Scope
+from control_api.access.schemas import Scope
 from control_api.automation import repository as jobs
 from control_api.automation.schemas import JobEventOut
 from control_api.errors import Forbidden, MusterError

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from control_api.access.models import Scope
+from control_api.access.schemas import Scope
 from control_api.errors import Forbidden, Unauthenticated
 from control_api.kit.http import ReadSession
 

@@ -1,21 +1,17 @@
 """Settings that an admin may change while everything runs. The environment gives the defaults; every change is on record."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from annotated_types import Ge, Le
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
 from control_api.access.models import SettingChange
-from control_api.kit.wire import Out, Wire
+from control_api.access.schemas import PlacementPolicy, PreferenceOut, PreferencesPatch
+from control_api.kit.wire import Out
 from control_api.settings import Settings
 
 PREFERENCES_SETTING = "preferences"
-
-Bytes = Annotated[int, Ge(0), Le(1 << 50)]
-PlacementPolicy = Literal["registered", "best-fit", "all", "off"]
 
 
 class Preferences(Out):
@@ -24,34 +20,6 @@ class Preferences(Out):
     auto_distribution: PlacementPolicy
     memory_reserve_bytes: int
     disk_reserve_bytes: int
-
-
-class PreferencesPatch(Wire):
-    """``PATCH /v0/settings``: what is given changes, null goes back to the default."""
-
-    auto_distribution: PlacementPolicy | None = None
-    memory_reserve_bytes: Bytes | None = None
-    disk_reserve_bytes: Bytes | None = None
-
-
-class PreferenceOut(Out):
-    """A setting: its value, what it is if nobody changes it, and who changed it last."""
-
-    name: str
-    value: Any
-    default: Any
-    changed_by: str | None
-    changed_at: datetime | None
-
-
-class SettingChangeOut(Out):
-    """One change of a setting."""
-
-    id: str
-    name: str
-    value: Any
-    changed_by: str
-    changed_at: datetime
 
 
 async def preferences(session: AsyncSession, settings: Settings) -> Preferences:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, Request
 
-from control_api.access.models import Scope
+from control_api.access.schemas import Scope
 from control_api.errors import Forbidden, Unauthenticated
 from control_api.kit.http import ReadSession
 

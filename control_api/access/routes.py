@@ -3,7 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from control_api.access import repository
-from control_api.access.models import (
+from control_api.access.models import User
+from control_api.access.principal import Admin, InferenceOrJob, Reader
+from control_api.access.schemas import (
     ApiKeyCreate,
     ApiKeyCreated,
     ApiKeyOut,
@@ -14,10 +16,8 @@ from control_api.access.models import (
     SessionOut,
     SessionRequest,
     SetupRequest,
-    User,
     UserOut,
 )
-from control_api.access.principal import Admin, InferenceOrJob, Reader
 from control_api.access.service import ACCESS_TTL_S, AccessService
 from control_api.errors import Forbidden
 from control_api.kit.http import ReadSession, WriteSession

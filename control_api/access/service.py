@@ -7,8 +7,9 @@ import anyio.to_thread
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
-from control_api.access.models import ApiKey, ApiKeyCreate, Scope, User, UserSession
+from control_api.access.models import ApiKey, User, UserSession
 from control_api.access.principal import Principal, with_implied
+from control_api.access.schemas import ApiKeyCreate, Scope
 from control_api.access.tokens import INFERENCE_AUDIENCE, JOB_AUDIENCE, USER_AUDIENCE, Signer
 from control_api.errors import Forbidden, NotFound, Unauthenticated
 from control_api.kit import revision

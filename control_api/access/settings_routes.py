@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request
 
 from control_api.access import repository
-from control_api.access.preferences import PreferenceOut, PreferenceService, PreferencesPatch, SettingChangeOut
+from control_api.access.preferences import PreferenceService
 from control_api.access.principal import Admin, Reader
+from control_api.access.schemas import PreferenceOut, PreferencesPatch, SettingChangeOut
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import Page

@@ -1,15 +1,17 @@
 """The wire schemas that callers of the client handle, under one name."""
 
-from control_api.access.models import (
+from control_api.access.schemas import (
     ApiKeyCreate,
     ApiKeyCreated,
     ApiKeyOut,
     InferenceTokenOut,
+    PreferenceOut,
+    PreferencesPatch,
     Scope,
     SessionOut,
+    SettingChangeOut,
     UserOut,
 )
-from control_api.access.preferences import PreferenceOut, PreferencesPatch, SettingChangeOut
 from control_api.alerts.models import AlertOut, Severity
 from control_api.automation.models import HostStatus, JobStatus
 from control_api.automation.schemas import (

@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, Query, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.models import Scope
 from control_api.access.principal import Operator, OperatorOrJob, Reader, ReaderOrJob, bearer, require
+from control_api.access.schemas import Scope
 from control_api.catalogue.routes import catalogue_of
 from control_api.distribution import repository
 from control_api.distribution.caller import NodeCaller

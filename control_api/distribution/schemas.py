@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from annotated_types import Ge, MaxLen, MinLen
 from pydantic import Field, StringConstraints, model_validator
 
-from control_api.access.preferences import PlacementPolicy
+from control_api.access.schemas import PlacementPolicy
 from control_api.distribution.room import Residency
 from control_api.distribution.states import TaskStatus
 from control_api.fleet.schemas import Count, Hardware, Tags

@@ -12,8 +12,8 @@ import httpx2
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from control_api.access.models import ApiKeyCreate
-from control_api.access.models import Scope as KeyScope
+from control_api.access.schemas import ApiKeyCreate
+from control_api.access.schemas import Scope as KeyScope
 from control_api.access.service import AccessService, api_key_row
 from control_api.access.tokens import Signer, new_signing_key
 from control_api.automation import check_routes, repository, routes
