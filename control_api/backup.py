@@ -16,7 +16,8 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlmodel import col, delete, update
 
-from control_api.automation.models import HostLock, Job, JobStatus
+from control_api.automation.models import HostLock, Job
+from control_api.automation.states import JobStatus
 from control_api.distribution.models import Removal
 from control_api.errors import BadInput, StartupError
 from control_api.kit import revision

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, select
 from typer.testing import CliRunner, Result
 
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job
+from control_api.automation.states import JobStatus
 from control_api.cli import app
 from control_api.distribution.models import Removal
 from control_api.fleet.models import Host

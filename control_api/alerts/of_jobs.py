@@ -6,7 +6,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.alerts import repository
 from control_api.alerts.models import AlertKind, AlertOut, alert
-from control_api.automation.models import HostDrift, HostStatus, Job, JobStatus
+from control_api.automation.models import HostDrift, Job
+from control_api.automation.states import HostStatus, JobStatus
 
 HOSTS_NAMED = 5
 

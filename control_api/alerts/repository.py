@@ -9,8 +9,9 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobStatus, WorkerPresence
+from control_api.automation.models import HostDrift, Job, JobHost, WorkerPresence
 from control_api.automation.presence import GONE_AFTER_S
+from control_api.automation.states import HostStatus, JobStatus
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution.fetch_models import DistrustedPeer
 from control_api.distribution.models import Assignment, DownloadTask

@@ -8,7 +8,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobPurpose, JobStatus, Plan
+from control_api.automation.models import HostDrift, Job, JobHost, Plan
+from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.fleet.models import Host
 from control_api.fleet.states import HostState
 

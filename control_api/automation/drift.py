@@ -9,9 +9,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import checks, repository
-from control_api.automation.models import HostDrift, HostStatus, Job, JobPurpose
+from control_api.automation.models import HostDrift, Job
 from control_api.automation.schemas import DriftApply, HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
 from control_api.automation.service import JobService
+from control_api.automation.states import HostStatus, JobPurpose
 from control_api.errors import Conflict, MusterError
 from control_api.fleet import repository as fleet
 from control_api.fleet.models import Host

@@ -5,9 +5,10 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import outcome, repository
 from control_api.automation.event import MAX_TEXT_BYTES, clean
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job
 from control_api.automation.schemas import JobCreate, JobEventsIn
 from control_api.automation.service import JobService, describe
+from control_api.automation.states import JobStatus
 from control_api.errors import BadInput, Conflict, Forbidden
 from control_api.kit.clock import db_now
 

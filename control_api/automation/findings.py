@@ -10,8 +10,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import checks, repository
 from control_api.automation.event import clean
-from control_api.automation.models import HostDrift, HostStatus, Job, JobEvent, JobHost, JobPurpose, JobStatus, Plan
+from control_api.automation.models import HostDrift, Job, JobEvent, JobHost, Plan
 from control_api.automation.outcome import Outcome
+from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.fleet import repository as fleet
 
 LOOKED_AT = frozenset({JobPurpose.DRIFT, JobPurpose.PLAN})

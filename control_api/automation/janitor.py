@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.automation import history, repository
-from control_api.automation.models import JobStatus
+from control_api.automation.states import JobStatus
 from control_api.kit.database import Database
 from control_api.kit.ids import first_id_at
 from control_api.settings import Settings

@@ -1,48 +1,15 @@
 """Tables of jobs and their events."""
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Field
 
+from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, TelemetryTable, enum_type
-
-
-class JobStatus(StrEnum):
-    """States of a job."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCESSFUL = "successful"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more happens to a job in this state."""
-        return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
-
-
-class JobPurpose(StrEnum):
-    """What becomes of the result of a job."""
-
-    RUN = "run"
-    DRIFT = "drift"
-    PLAN = "plan"
-    APPLY = "apply"
-
-
-class HostStatus(StrEnum):
-    """How a host, or one task on it, compares to what the playbooks want."""
-
-    IN_SYNC = "in_sync"
-    DRIFTED = "drifted"
-    UNKNOWN = "unknown"
 
 
 class Job(ControlTable, table=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from control_api.automation.models import JobPurpose
+from control_api.automation.states import JobPurpose
 from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.states import HostState
 

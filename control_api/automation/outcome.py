@@ -7,7 +7,8 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import repository
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job
+from control_api.automation.states import JobStatus
 from control_api.fleet import holds
 from control_api.fleet import repository as fleet
 from control_api.fleet.states import HostState

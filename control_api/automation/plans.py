@@ -10,9 +10,10 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import checks, repository
-from control_api.automation.models import Job, JobPurpose, Plan
+from control_api.automation.models import Job, Plan
 from control_api.automation.schemas import HostsIn, JobCreate, PlanHost, PlanOut
 from control_api.automation.service import JobService, describe
+from control_api.automation.states import JobPurpose
 from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet
 from control_api.fleet.models import Node

@@ -9,7 +9,8 @@ from sqlalchemy.orm import aliased
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.automation.models import HostLock, Job, JobEvent, JobHost, JobStatus
+from control_api.automation.models import HostLock, Job, JobEvent, JobHost
+from control_api.automation.states import JobStatus
 from control_api.kit.clock import db_now
 from control_api.kit.paging import page
 from control_api.kit.revision import bump, current

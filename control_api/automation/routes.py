@@ -6,9 +6,10 @@ from fastapi import APIRouter, Query, Request, Response, status
 
 from control_api.access.principal import Operator, Reader
 from control_api.automation import external, history, repository
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job
 from control_api.automation.schemas import ChangeOut, JobCreate, JobDetail, JobEventOut, JobEventsIn, JobEventsOut, JobOut
 from control_api.automation.service import JobService
+from control_api.automation.states import JobStatus
 from control_api.fleet.schemas import InventoryOut
 from control_api.kit.http import ReadSession, TelemetryRead, TelemetryWrite, WriteSession
 from control_api.kit.paging import Cursor, Limit

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from control_api.automation.models import HostStatus, JobPurpose, JobStatus
+from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.kit.wire import LineStr, Out, Page, Wire
 
 Text = Annotated[str, StringConstraints(max_length=4096)]

@@ -9,10 +9,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation import history, repository
-from control_api.automation.models import Job, JobHost, JobInventory, JobPurpose, JobStatus
+from control_api.automation.models import Job, JobHost, JobInventory
 from control_api.automation.outcome import publish_job
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
+from control_api.automation.states import JobPurpose, JobStatus
 from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet import holds
 from control_api.fleet.schemas import InventoryOut

@@ -10,12 +10,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from control_api.automation import outcome, repository
 from control_api.automation.janitor import Janitor
 from control_api.automation.launcher import Launcher
-from control_api.automation.models import Job, JobInventory, JobStatus
+from control_api.automation.models import Job, JobInventory
 from control_api.automation.order import RunOrder
 from control_api.automation.orders import OrderDesk, TokenIssuer, lease_s, run_root
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.presence import Presence
+from control_api.automation.states import JobStatus
 from control_api.automation.supervisor import processes
 from control_api.fleet.service import FleetService
 from control_api.kit.database import Database

@@ -13,7 +13,6 @@ from control_api.access.schemas import (
     UserOut,
 )
 from control_api.alerts.models import AlertOut, Severity
-from control_api.automation.models import HostStatus, JobStatus
 from control_api.automation.schemas import (
     ChangeOut,
     HostDriftOut,
@@ -24,6 +23,7 @@ from control_api.automation.schemas import (
     JobOut,
     PlanOut,
 )
+from control_api.automation.states import HostStatus, JobStatus
 from control_api.catalogue.schemas import HubModelOut, HubNodeOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
 from control_api.distribution.schemas import (
     AssignmentOut,

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from control_api.access.principal import Reader
 from control_api.automation import checks
-from control_api.automation.models import HostStatus, JobPurpose
+from control_api.automation.states import HostStatus, JobPurpose
 from control_api.kit.http import ReadSession
 
 router = APIRouter(tags=["telemetry"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlmodel import col, update
 
-from control_api.automation.models import HostDrift, HostStatus, Job, JobHost, JobStatus, WorkerPresence
+from control_api.automation.models import HostDrift, Job, JobHost, WorkerPresence
+from control_api.automation.states import HostStatus, JobStatus
 from control_api.fleet.models import Host, Listening, Node
 from control_api.fleet.presence import Presence
 from control_api.fleet.states import HostState

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from control_api.automation import outcome
 from control_api.automation.launcher import Launcher
-from control_api.automation.models import JobStatus
 from control_api.automation.order import RunOrder
 from control_api.automation.outcome import Outcome
+from control_api.automation.states import JobStatus
 from control_api.kit.database import Database
 from control_api.settings import Settings
 from tests.automation.site import open_site

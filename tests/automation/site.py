@@ -18,10 +18,10 @@ from control_api.access.service import AccessService, api_key_row
 from control_api.access.tokens import Signer, new_signing_key
 from control_api.automation import check_routes, repository, routes
 from control_api.automation.drift import DriftService
-from control_api.automation.models import JobStatus
 from control_api.automation.plans import PlanService
 from control_api.automation.playbooks import Playbook, PlaybookCatalogue
 from control_api.automation.service import JobService
+from control_api.automation.states import JobStatus
 from control_api.automation.worker import Worker
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import Host

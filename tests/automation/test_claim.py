@@ -13,8 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
 
 from control_api.automation import outcome, repository
-from control_api.automation.models import HostLock, Job, JobHost, JobStatus
+from control_api.automation.models import HostLock, Job, JobHost
 from control_api.automation.outcome import Outcome
+from control_api.automation.states import JobStatus
 from control_api.kit.database import Database
 from tests.automation.site import create_tables
 

@@ -9,11 +9,12 @@ import pytest
 from control_api import firststart
 from control_api.access.service import AccessService
 from control_api.automation import outcome
-from control_api.automation.models import Job, JobHost, JobStatus
+from control_api.automation.models import Job, JobHost
 from control_api.automation.orders import OrderDesk
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.repository import job_is_running
+from control_api.automation.states import JobStatus
 from control_api.client.schemas import AlertOut
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.service import FleetService

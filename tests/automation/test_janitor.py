@@ -11,7 +11,8 @@ from sqlmodel import select
 
 from control_api.automation import repository
 from control_api.automation.janitor import BATCH, FOREIGN_S, LEFT_S, LOG_S, Janitor
-from control_api.automation.models import Job, JobEvent, JobHost, JobStatus
+from control_api.automation.models import Job, JobEvent, JobHost
+from control_api.automation.states import JobStatus
 from control_api.kit.database import Database
 from control_api.kit.ids import first_id_at, new_id
 from control_api.settings import Settings

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, func, select
 
-from control_api.automation.models import HostLock, Job, JobStatus
+from control_api.automation.models import HostLock, Job
 from control_api.automation.schemas import JobCreate
+from control_api.automation.states import JobStatus
 from control_api.settings import Settings
 from tests.automation.site import REPOSITORY, Site, open_site, until
 

@@ -4,8 +4,9 @@ import pytest
 
 from control_api import firststart
 from control_api.access.service import AccessService
-from control_api.automation.models import Job, JobStatus
+from control_api.automation.models import Job
 from control_api.automation.repository import job_is_running
+from control_api.automation.states import JobStatus
 from control_api.keys import load_keys
 from tests.distribution.fleet import WireNode, new_model, new_node
 from tests.running import Api

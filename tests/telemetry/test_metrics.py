@@ -4,7 +4,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from control_api.automation.models import HostDrift, HostStatus, Job, JobPurpose, JobStatus
+from control_api.automation.models import HostDrift, Job
+from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.kit.clock import utcnow
 from tests.fleet.reports import add_host, bearer
 from tests.running import Api

@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 
 from control_api.automation.event import Redactor, RunLog
-from control_api.automation.models import JobStatus
 from control_api.automation.order import RunOrder
 from control_api.automation.outcome import Outcome
+from control_api.automation.states import JobStatus
 from control_api.automation.supervisor import playbook_run, processes
 from control_api.automation.supervisor.agent import Agent, AgentError, agent
 from control_api.automation.supervisor.lease import Lease, Stop

@@ -5,9 +5,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from control_api.automation import findings, history, hostkeys, outcome, repository
 from control_api.automation.event import RunLog
-from control_api.automation.models import JobStatus
 from control_api.automation.order import RunOrder
 from control_api.automation.outcome import Outcome
+from control_api.automation.states import JobStatus
 from control_api.automation.supervisor.lease import Stop
 from control_api.automation.supervisor.playbook_run import Ended
 from control_api.automation.supervisor.rundir import RunDirectory
