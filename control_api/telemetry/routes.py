@@ -12,7 +12,7 @@ from control_api.kit.http import TelemetryRead
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import LineStr, Page
 from control_api.telemetry import repository
-from control_api.telemetry.models import RequestDetail, RequestOut
+from control_api.telemetry.schemas import RequestDetail, RequestOut
 
 router = APIRouter(prefix="/v0", tags=["telemetry"])
 
