@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from control_api.alerts.models import AlertKind
+from control_api.alerts.schemas import AlertKind
 from control_api.cli import app
 from control_api.settings import Settings
 

@@ -5,7 +5,7 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.alerts import repository
-from control_api.alerts.models import AlertKind, AlertOut, alert
+from control_api.alerts.schemas import AlertKind, AlertOut, alert
 from control_api.automation.models import HostDrift, Job
 from control_api.automation.states import HostStatus, JobStatus
 

@@ -3,7 +3,7 @@
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.alerts import repository
-from control_api.alerts.models import AlertKind, AlertOut, alert
+from control_api.alerts.schemas import AlertKind, AlertOut, alert
 
 
 async def find(session: AsyncSession) -> list[AlertOut]:

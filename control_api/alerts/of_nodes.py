@@ -7,7 +7,7 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.alerts import repository
-from control_api.alerts.models import AlertKind, AlertOut, alert
+from control_api.alerts.schemas import AlertKind, AlertOut, alert
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.schemas import NodeError
 from control_api.fleet.states import NodeState

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 
 from control_api.access.principal import Reader
-from control_api.alerts.models import AlertOut, Severity
+from control_api.alerts.schemas import AlertOut, Severity
 from control_api.alerts.service import AlertService, order
 from control_api.kit.http import ReadSession, TelemetryRead
 from control_api.kit.paging import Cursor, Limit, decode_cursor, encode_cursor

@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.alerts import of_jobs, of_models, of_nodes, repository
-from control_api.alerts.models import AlertOut, Severity
+from control_api.alerts.schemas import AlertOut, Severity
 from control_api.kit.bus import Bus
 from control_api.kit.database import Database
 

@@ -12,7 +12,7 @@ from control_api.access.schemas import (
     SettingChangeOut,
     UserOut,
 )
-from control_api.alerts.models import AlertOut, Severity
+from control_api.alerts.schemas import AlertOut, Severity
 from control_api.automation.schemas import (
     ChangeOut,
     HostDriftOut,
