@@ -1,4 +1,4 @@
-"""States of hosts, nodes and their models. A node's is derived from our wish and its reports; pure, so that every path can be tested."""
+"""States of hosts, nodes and their models. A node's is derived from our wish and its reports; pure, so all can be tested."""
 
 from dataclasses import dataclass
 from enum import StrEnum
