@@ -20,14 +20,11 @@ from control_api.keys import Keys, write_private
 from control_api.kit import revision
 from control_api.kit.database import Database
 from control_api.kit.secretbox import new_token, token_hash
-from control_api.settings import Settings
+from control_api.settings import DASHBOARD_KEY_FILE, LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
 
 log = structlog.get_logger()
 
 LOCAL_HOST = "local"
-LOCAL_KEY_FILE = "local_api_key"
-DASHBOARD_KEY_FILE = "dashboard_api_key"
-SETUP_LINK_FILE = "setup_link"
 
 
 @dataclass(frozen=True)

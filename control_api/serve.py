@@ -1,4 +1,4 @@
-"""The processes of the control plane: what each ``muster serve …`` runs."""
+"""The processes of the control plane that use its store: what ``muster serve api``, ``router`` and ``worker`` run."""
 
 from contextlib import aclosing
 
@@ -100,21 +100,3 @@ async def run_worker(settings: Settings) -> None:
             await worker.run()
     finally:
         await database.close()
-
-
-async def serve_dashboard(settings: Settings) -> None:
-    """Serve the dashboard; it knows nothing but the API and the router."""
-    from dashboards.app import serve as serve_panel
-    from dashboards.settings import DashboardSettings
-
-    wanted = DashboardSettings(
-        host=settings.dashboard_host,
-        port=settings.dashboard_port,
-        api_url=settings.public_api_url,
-        router_url=settings.public_router_url,
-        public_url=settings.dashboard_url,
-        secure_cookies=settings.dashboard_secure_cookies,
-        service_key=settings.dashboard_api_key.get_secret_value() if settings.dashboard_api_key else None,
-        service_token_file=settings.state_dir / firststart.DASHBOARD_KEY_FILE,
-    )
-    await serve_panel(wanted)

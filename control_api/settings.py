@@ -15,6 +15,11 @@ from control_api.errors import StartupError
 
 GIB = 1 << 30
 
+# What the first start of a control API leaves in its state directory for this user's own processes and for the first admin.
+LOCAL_KEY_FILE = "local_api_key"
+DASHBOARD_KEY_FILE = "dashboard_api_key"
+SETUP_LINK_FILE = "setup_link"
+
 
 def _default_state_dir() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "muster"

@@ -21,8 +21,7 @@ from control_api.catalogue.supported import SupportedModels
 from control_api.client import ApiError, Client
 from control_api.client.schemas import ApiKeyCreate, JobCreate, JobOut, JobStatus, RegisterModelRequest, Scope
 from control_api.errors import MusterError
-from control_api.firststart import LOCAL_KEY_FILE, SETUP_LINK_FILE
-from control_api.settings import Settings
+from control_api.settings import LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
 from control_api.wheelhouse import build_wheelhouse
 from demo.display import Display, StageFailed
 from demo.hub import hub

@@ -10,8 +10,7 @@ import typer
 
 from control_api.client import ApiError, Client
 from control_api.errors import MusterError
-from control_api.firststart import LOCAL_KEY_FILE
-from control_api.settings import Settings
+from control_api.settings import LOCAL_KEY_FILE, Settings
 
 Url = Annotated[
     str,

@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.output import print_json, print_table, size
@@ -78,6 +77,8 @@ async def _look(client: Client, task_ids: list[str], quiet: bool) -> list[TaskOu
 
 async def _follow(client: Client, task_ids: list[str], quiet: bool) -> list[TaskOut]:
     """Show one bar for each node until all have ended."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
     names = {node.id: node.name for node in await client.nodes.list()}
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[moving]}")
     with Progress(*columns, disable=quiet) as progress:

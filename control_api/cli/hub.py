@@ -14,10 +14,6 @@ from typing import Annotated, BinaryIO
 import httpx2
 import typer
 
-from control_api.catalogue.hub import Hub
-from control_api.catalogue.mirror import MirrorDirectory, export
-from control_api.catalogue.sources import only_choice, parse_source, parts_of
-from control_api.catalogue.supported import SupportedModels
 from control_api.cli.connection import fail
 from control_api.cli.output import size
 from control_api.cli.serve import load_settings
@@ -43,7 +39,9 @@ def import_(
     """Copy a model's file into the mirror, from here or out of a Python package."""
     if bool(file) == bool(from_package) or not repo:
         raise fail("Give one file or --from-package, and --repo owner/name.", code=2)
-    target = _mirror(load_settings(), mirror)
+    from control_api.catalogue.mirror import MirrorDirectory
+
+    target = MirrorDirectory(_root(load_settings(), mirror))
     with _problems():
         found = _packaged(from_package) if file is None else _local(file, path)
         for name, stream in found:
@@ -60,27 +58,32 @@ def export_(
     """Fetch a model from the hub into a mirror's directory; run it again to go on after an interruption."""
     settings = load_settings()
     with _problems():
-        asyncio.run(_export(settings, model, MirrorDirectory(mirror)))
+        asyncio.run(_export(settings, model, mirror))
     print(f"Done. At the site: MUSTER_HUB_MIRROR={mirror.name}")
 
 
-async def _export(settings: Settings, model: str, mirror: MirrorDirectory) -> None:
+async def _export(settings: Settings, model: str, mirror: Path) -> None:
+    from control_api.catalogue.hub import Hub
+    from control_api.catalogue.mirror import MirrorDirectory, export
+    from control_api.catalogue.sources import only_choice, parse_source, parts_of
+    from control_api.catalogue.supported import SupportedModels
+
     hub = Hub(settings)
     try:
         entry = SupportedModels.load(settings.project_dir / "supported_models.json").get(model)
         text = f"{entry.repo}:{entry.recommended_filename}" if entry else model
         source = parse_source(text, hub_host=hub.host)
         path = source.path or only_choice((await hub.repo(source)).files, repo=source.repo)
-        await export(hub, source, parts_of(path), mirror, print)
+        await export(hub, source, parts_of(path), MirrorDirectory(mirror), print)
     finally:
         await hub.aclose()
 
 
-def _mirror(settings: Settings, given: Path | None) -> MirrorDirectory:
+def _root(settings: Settings, given: Path | None) -> Path:
     root = given or settings.hub_mirror_dir
     if root is None:
         raise fail("Say where the mirror is: --mirror DIRECTORY, or set MUSTER_HUB_MIRROR to a directory.", code=2)
-    return MirrorDirectory(root)
+    return root
 
 
 def _local(file: Path, path: str) -> Iterator[tuple[str, BinaryIO]]:

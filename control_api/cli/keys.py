@@ -7,7 +7,6 @@ import typer
 from control_api.cli.connection import Json, Key, Url, call
 from control_api.cli.output import print_json, print_table
 from control_api.client.schemas import ApiKeyCreate, Scope
-from control_api.kit.secretbox import SecretBox, new_token
 
 app = typer.Typer(no_args_is_help=True, help="API keys.")
 
@@ -66,4 +65,6 @@ def secret(
     api_key: Annotated[bool, typer.Option(help="In the form of an API key, for MUSTER_BOOTSTRAP_API_KEY.")] = False,
 ) -> None:
     """Print a new random secret for MUSTER_ROUTING_KEY or MUSTER_CREDENTIALS_KEY."""
+    from control_api.kit.secretbox import SecretBox, new_token
+
     print(new_token("mk") if api_key else SecretBox.new_key())

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from control_api.cli.connection import fail
 from control_api.cli.serve import load_settings
 from control_api.errors import MusterError
-from control_api.keys import load_keys
-from control_api.migrations import runner
 from control_api.settings import Settings
 
 wheelhouse = typer.Typer(no_args_is_help=True, help="The wheels that hosts install from, without internet.")
@@ -50,6 +47,8 @@ def _checks(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _keys(settings: Settings) -> tuple[str, str]:
+    from control_api.keys import load_keys
+
     try:
         load_keys(settings)
     except MusterError as error:
@@ -58,6 +57,8 @@ def _keys(settings: Settings) -> tuple[str, str]:
 
 
 def _store(settings: Settings) -> tuple[str, str]:
+    from control_api.migrations import runner
+
     name = "PostgreSQL" if settings.database_url else "SQLite"
     if asyncio.run(asyncio.to_thread(runner.is_current, settings)):
         return OK, f"the store ({name}) answers and is current"
@@ -93,6 +94,8 @@ def build(
     ] = False,
 ) -> None:
     """Build the wheelhouse: once, and again only when something in it changes."""
+    from rich.console import Console
+
     from control_api.wheelhouse import CONTROL_PLANE, NODE, build_wheelhouse
 
     settings = load_settings()

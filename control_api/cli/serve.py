@@ -6,10 +6,8 @@ from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
-import uvloop
 from pydantic import ValidationError
 
-from control_api import logs
 from control_api.cli.connection import fail
 from control_api.errors import MusterError, StartupError
 from control_api.settings import Settings
@@ -30,6 +28,10 @@ def load_settings() -> Settings:
 
 
 def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:
+    import uvloop
+
+    from control_api import logs
+
     logs.configure(settings, process)
     try:
         asyncio.run(coroutine, loop_factory=uvloop.new_event_loop if fast else None)
@@ -84,7 +86,7 @@ def worker() -> None:
 @app.command("dashboard")
 def dashboard() -> None:
     """Run the dashboard."""
-    from control_api.serve import serve_dashboard
+    from control_api.dashboard import serve_dashboard
 
     settings = load_settings()
     _run("dashboard", settings, serve_dashboard(settings))

@@ -6,16 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-import sqlalchemy as sa
 import typer
-from alembic.util import CommandError
 
-from control_api import backup
 from control_api.cli.connection import Json, fail
 from control_api.cli.output import print_table
 from control_api.cli.serve import load_settings
 from control_api.errors import MusterError
-from control_api.migrations import runner
 from control_api.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The tables of the control plane, for upgrades and backups.")
@@ -24,6 +20,9 @@ app = typer.Typer(no_args_is_help=True, help="The tables of the control plane, f
 @app.command("status")
 def status(as_json: Json = False) -> None:
     """Show the revisions of the tables, and those that this version needs."""
+    from control_api import backup
+    from control_api.migrations import runner
+
     settings = load_settings()
     found = _guarded(settings, lambda: [(s.name, s.current(), s.head()) for s in runner.schemas(settings)])
     if as_json:
@@ -45,6 +44,8 @@ def migrate(
     ] = "",
 ) -> None:
     """Bring the tables to what this version needs. Stop the other processes first."""
+    from control_api.migrations import runner
+
     settings = load_settings()
     _guarded(settings, lambda: _go_back(settings, to) if to else asyncio.run(runner.upgrade(settings)))
     if router_role:
@@ -58,6 +59,8 @@ def migrate(
 @app.command("dump")
 def dump(file: Annotated[Path, typer.Argument(help="Where to write it; replaced if it exists.")]) -> None:
     """Write a consistent dump of the store on PostgreSQL, while everything runs. Keys are not in it."""
+    from control_api import backup
+
     settings = load_settings()
     _guarded(settings, lambda: backup.dump(settings, file))
 
@@ -68,11 +71,15 @@ def load(
     check: Annotated[bool, typer.Option("--check", help="Only say whether it can be loaded.")] = False,
 ) -> None:
     """Replace the store on PostgreSQL by a dump and migrate it. Stop all processes first."""
+    from control_api import backup
+
     settings = load_settings()
     _guarded(settings, lambda: backup.check(settings, file) if check else backup.load(settings, file))
 
 
 def _go_back(settings: Settings, targets: list[str]) -> None:
+    from control_api.migrations import runner
+
     wanted = dict(target.partition("=")[::2] for target in targets)
     schemas = {schema.name: schema for schema in runner.schemas(settings)}
     if unknown := [name for name in wanted if name not in schemas]:
@@ -82,6 +89,9 @@ def _go_back(settings: Settings, targets: list[str]) -> None:
 
 
 def _guarded[Answer](settings: Settings, action: Callable[[], Answer]) -> Answer:
+    import sqlalchemy as sa
+    from alembic.util import CommandError
+
     try:
         return action()
     except MusterError as error:

@@ -15,10 +15,10 @@ from websockets.exceptions import InvalidStatus
 from control_api.access.models import RevokedToken, SigningKey, UserSession
 from control_api.access.tokens import INFERENCE_AUDIENCE
 from control_api.errors import StartupError
-from control_api.firststart import SETUP_LINK_FILE
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.serve import serve_api
+from control_api.settings import SETUP_LINK_FILE
 from tests.fleet.reports import add_host, bearer
 from tests.running import Api, running_api, settings_for
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,18 @@ from tests.running import Api
 
 pytestmark = pytest.mark.anyio
 
+UNREACHABLE = "http://127.0.0.1:1"
+SERVER_SIDE = {
+    "alembic",
+    "ansible",
+    "ansible_runner",
+    "fastapi",
+    "huggingface_hub",
+    "sqlalchemy",
+    "sqlmodel",
+    "starlette",
+    "uvicorn",
+}
 NO_HOME = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 COMMANDS = ["hosts", "nodes", "jobs", "models", "tasks", "keys", "providers", "settings", "wheelhouse", "serve", "store"]
 
@@ -38,6 +51,28 @@ def test_every_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert len(result.output.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["--help"], 0),
+        (["hosts", "list"], 1),
+        (["jobs", "run", "site.yml", "gpu-01"], 1),
+        (["models", "push", "smollm2:135m"], 1),
+    ],
+)
+def test_a_command_that_only_talks_http_loads_no_server(arguments: list[str], exit_code: int) -> None:
+    """Loading the server side takes seconds of the operator's time on a busy machine."""
+    environment = {**NO_HOME, "MUSTER_API_URL": UNREACHABLE, "MUSTER_API_KEY": "mk_x"}
+    command = [sys.executable, "-X", "importtime", "-m", "control_api.cli", *arguments]
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    loaded = re.findall(r"^import time: +\d+ \| +\d+ \| +(\S+)$", done.stderr, re.MULTILINE)
+    assert done.returncode == exit_code, done.stderr[-2000:]
+    assert "control_api.client.schemas" in loaded
+    assert not SERVER_SIDE & {name.partition(".")[0] for name in loaded}
+    assert [name for name in loaded if re.fullmatch(r"control_api\..+\.(repository|service|routes)", name)] == []
 
 
 async def test_hosts_from_nothing_to_a_list(api: Api) -> None:
@@ -115,7 +150,7 @@ async def test_a_key_may_have_limits_per_minute(api: Api) -> None:
 
 
 async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:
-    environment = {**NO_HOME, "MUSTER_API_URL": "http://127.0.0.1:1", "MUSTER_API_KEY": "mk_x"}
+    environment = {**NO_HOME, "MUSTER_API_URL": UNREACHABLE, "MUSTER_API_KEY": "mk_x"}
     command = [sys.executable, "-m", "control_api.cli", "nodes", "list"]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "does not answer" in done.stderr) == (1, True)

@@ -13,8 +13,7 @@ from typing import Any
 import httpx2
 
 from control_api.catalogue.supported import SupportedModels
-from control_api.firststart import LOCAL_KEY_FILE
-from control_api.settings import Settings
+from control_api.settings import LOCAL_KEY_FILE, Settings
 from control_api.wheelhouse import build_wheelhouse
 from demo.hub import fill
 from demo.processes import free_port

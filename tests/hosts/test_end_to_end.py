@@ -14,7 +14,7 @@ import openai
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from control_api.firststart import SETUP_LINK_FILE
+from control_api.settings import SETUP_LINK_FILE
 from tests.dashboards.screenshots import ARGUMENTS
 from tests.dashboards.test_browser import chromium
 from tests.hosts.conftest import LabHosts

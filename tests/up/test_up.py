@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from control_api.firststart import LOCAL_KEY_FILE, SETUP_LINK_FILE
+from control_api.settings import LOCAL_KEY_FILE, SETUP_LINK_FILE
 from demo.processes import free_port
 from tests.processes import PROJECT, answers, pids_of, process, wait_for
 
