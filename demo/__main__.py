@@ -30,7 +30,7 @@ from demo.site import Site, site
 
 MODEL = "smollm2:135m"
 QUESTION = "What is the capital of France? Answer in one short sentence."
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 
 
 @dataclass(frozen=True)
