@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from control_api.client import ApiError, Client
-from control_api.errors import MusterError
+from control_api.errors import MusterError, StartupError
 from control_api.settings import LOCAL_KEY_FILE, Settings
 
 Url = Annotated[
@@ -36,6 +37,18 @@ def fail(message: str, hint: str | None = None, *, code: int = 1) -> typer.Exit:
     return typer.Exit(code)
 
 
+def load_settings() -> Settings:
+    """Return the settings, or end the command naming the variable that is wrong."""
+    try:
+        return Settings()
+    except StartupError as error:
+        raise fail(error.message, error.hint, code=2) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "MUSTER_" + ".".join(map(str, first["loc"])).upper()
+        raise fail(f"{name}: {first['msg']}", "See docs/reference/settings.md.", code=2) from error
+
+
 def _local_key(path: Path) -> str:
     try:
         return path.read_text().strip()
@@ -46,9 +59,9 @@ def _local_key(path: Path) -> str:
 
 def call[Answer](url: str, key: str, action: Callable[[Client], Awaitable[Answer]]) -> Answer:
     """Run an action with a connected client. An error of the API ends the command with its message and exit code 1."""
+    settings = load_settings()
 
     async def run() -> Answer:
-        settings = Settings()
         async with Client(url or settings.public_api_url, key or _local_key(settings.state_dir / LOCAL_KEY_FILE)) as client:
             return await action(client)
 

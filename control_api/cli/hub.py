@@ -14,9 +14,8 @@ from typing import Annotated, BinaryIO
 import httpx2
 import typer
 
-from control_api.cli.connection import fail
+from control_api.cli.connection import fail, load_settings
 from control_api.cli.output import size
-from control_api.cli.serve import load_settings
 from control_api.errors import MusterError, NotFound
 from control_api.settings import Settings
 

@@ -11,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-from control_api.cli.connection import fail
-from control_api.cli.serve import load_settings
+from control_api.cli.connection import fail, load_settings
 from control_api.errors import MusterError
 from control_api.settings import Settings
 

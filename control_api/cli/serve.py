@@ -6,25 +6,12 @@ from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from control_api.cli.connection import fail
-from control_api.errors import MusterError, StartupError
+from control_api.cli.connection import fail, load_settings
+from control_api.errors import MusterError
 from control_api.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Run one process of the control plane; for several machines, on PostgreSQL.")
-
-
-def load_settings() -> Settings:
-    """Return the settings, or end the command naming the variable that is wrong."""
-    try:
-        return Settings()
-    except StartupError as error:
-        raise fail(error.message, error.hint, code=2) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "MUSTER_" + ".".join(map(str, first["loc"])).upper()
-        raise fail(f"{name}: {first['msg']}", "See docs/reference/settings.md.", code=2) from error
 
 
 def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None], *, fast: bool = False) -> None:

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from control_api.cli.connection import Json, fail
+from control_api.cli.connection import Json, fail, load_settings
 from control_api.cli.output import print_table
-from control_api.cli.serve import load_settings
 from control_api.errors import MusterError
 from control_api.settings import Settings
 

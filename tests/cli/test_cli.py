@@ -159,12 +159,14 @@ async def test_no_api_and_no_key_are_said_in_words(api: Api) -> None:
     assert (done.returncode, "MUSTER_API_KEY" in done.stderr) == (2, True)
 
 
-def test_a_wrong_setting_is_named() -> None:
+@pytest.mark.parametrize("arguments", [["serve", "api"], ["hosts", "list"]])
+def test_a_wrong_setting_is_named(arguments: list[str]) -> None:
     environment = {**NO_HOME, "MUSTER_API_PORT": "eighty"}
-    command = [sys.executable, "-m", "control_api.cli", "serve", "api"]
+    command = [sys.executable, "-m", "control_api.cli", *arguments]
     done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert "MUSTER_API_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 async def test_names_from_outside_are_not_markup(api: Api) -> None:
