@@ -13,12 +13,25 @@ _KEPT_ITEMS = 1024
 _MAX_TEXTS = 1 << 22
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+# What people most often take for GGUF, by its first bytes.
+_OTHERS = {
+    b"PK\x03\x04": "it is a ZIP archive, as PyTorch writes weights",
+    b"lmgg": "it is GGML, the form before GGUF",
+    b"tjgg": "it is GGML, the form before GGUF",
+    b"vers": "it is a pointer of Git LFS to the file, and not the file",
+    b"<!DO": "it is a web page",
+    b"<htm": "it is a web page",
+}
 
 type _Steps[Result] = Generator[None, None, Result]
 
 
 class BadHeader(ValueError):
-    """The bytes are not the header of a GGUF file."""
+    """The bytes are not a header that can be read."""
+
+
+class NotGguf(BadHeader):
+    """The bytes are those of another kind of file."""
 
 
 @dataclass
@@ -50,8 +63,8 @@ class HeaderReader:
         return next(self._steps, self) is self
 
     def _parse(self) -> _Steps[None]:
-        if (yield from self._take(4)) != b"GGUF":
-            raise BadHeader("it does not begin with GGUF")
+        if (magic := (yield from self._take(4))) != b"GGUF":
+            raise NotGguf(_OTHERS.get(magic, f"it begins with {magic!r}"))
         version = yield from self._number("I")
         if version not in (2, 3):
             raise BadHeader(f"its version is {version}")

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from control_api.catalogue.files import HubFiles
 from control_api.catalogue.hub import Hub, HubFile, HubRepo, Popularity
-from control_api.catalogue.sources import Source, check_path, parse_source
+from control_api.catalogue.sources import Source, check_gguf, check_path, parse_source
 from control_api.errors import BadInput, Conflict, NotFound, Unavailable
 from control_api.settings import Settings
 
@@ -57,9 +57,10 @@ class MirrorDirectory:
     def part(self, repo: str, path: str) -> Path:
         """Return where a file's bytes are collected before ``add``; beside its place, so that adding is a rename.
 
-        Raises ``BadInput`` for a path that is not plain and relative.
+        Raises ``BadInput`` for a path that is not plain and relative, or names no GGUF file.
         """
         check_path(path)
+        check_gguf(path, repo=repo, paths=())
         folder = self._folder(repo)
         part = folder / f".{sha1(path.encode(), usedforsecurity=False).hexdigest()}.part"
         part.parent.mkdir(parents=True, exist_ok=True)

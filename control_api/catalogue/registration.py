@@ -5,13 +5,23 @@ from typing import Any
 
 import structlog
 
-from control_api.catalogue.gguf import BadHeader
+from control_api.catalogue.gguf import BadHeader, NotGguf
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
 from control_api.catalogue.memory import KV_TYPE, Shape, memory_by_size, memory_of, shape_of
 from control_api.catalogue.models import Artifact, Model
 from control_api.catalogue.options import EngineOptions
 from control_api.catalogue.schemas import MemoryNeed, RegisterModelRequest, SupportedModel
-from control_api.catalogue.sources import Source, derived_id, only_choice, parse_source, parts_of, quantization_of
+from control_api.catalogue.sources import (
+    Source,
+    check_gguf,
+    choices,
+    derived_id,
+    not_gguf,
+    only_choice,
+    parse_source,
+    parts_of,
+    quantization_of,
+)
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
 from control_api.errors import BadInput, NotFound, Unavailable
 
@@ -88,31 +98,36 @@ async def resolve(wanted: Wanted, hub: Hub) -> tuple[Model, list[Artifact]]:
     """
     repo, source = await hub.repo(wanted.source), wanted.source
     path = source.path or only_choice(repo.files, repo=source.repo, quantization=source.quantization)
+    check_gguf(path, repo=source.repo, paths=repo.files)
     parts = [_file(repo, source, part, hub) for part in parts_of(path)]
     # All keys of a split model are in its first part.
-    shape = await _shape(hub, source.repo, repo.commit, parts[0].path)
+    shape = await _shape(hub, source.repo, repo, parts[0].path)
     model = _model(wanted, repo, parts, shape)
     return model, [_artifact(model.id, position, file) for position, file in enumerate(parts)]
 
 
-async def _shape(hub: Hub, repo: str, commit: str, path: str) -> Shape | str:
-    """Return the shape of a model, or why its header does not tell: a model whose memory is only estimated can still run."""
+async def _shape(hub: Hub, name: str, repo: HubRepo, path: str) -> Shape | str:
+    """Return the shape of a model, or why its header does not tell: a model whose memory is only estimated can still run.
+
+    Raises ``BadInput`` for a file of another kind, which no engine can run.
+    """
     try:
-        header = await hub.files.header(repo, commit, path)
+        header = await hub.files.header(name, repo.commit, path)
         return shape_of(header.values, vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0))
+    except NotGguf as error:
+        raise not_gguf(path, str(error), repo=name, paths=repo.files) from error
     except (BadHeader, Unavailable) as error:
-        log.warning("model.header_unreadable", repo=repo, path=path, reason=str(error))
+        log.warning("model.header_unreadable", repo=name, path=path, reason=str(error))
         return str(error)
 
 
 def _file(repo: HubRepo, source: Source, path: str, hub: Hub) -> HubFile:
     file = repo.files.get(path)
     if file is None:
-        models = [p for p in sorted(repo.files) if p.endswith(".gguf")][:20]
         raise NotFound(
             f"{source.repo} on {hub.host} has no file {path!r}.",
             code="hub_not_found",
-            hint=f"It has: {', '.join(models)}." if models else "It has no GGUF file.",
+            hint=f"Of GGUF files, {choices(source.repo, repo.files)}",
         )
     if not file.sha256 or not file.size_bytes:
         what = "gives no SHA-256 for" if file.size_bytes else "holds an empty"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from control_api.errors import BadInput
@@ -68,12 +69,30 @@ def _checked(repo: str, path: str | None, revision: str | None) -> Source:
 
 
 def check_path(path: str) -> None:
-    """Raise ``BadInput`` unless the path is plain and relative and names a GGUF file."""
+    """Raise ``BadInput`` unless the path is plain and relative."""
     segments = path.split("/")
     if len(path) > 1024 or not all(_SEGMENT.match(s) and s not in (".", "..") for s in segments):
         raise BadInput("The file's name must be a plain relative path.", code="bad_file_name")
+
+
+def check_gguf(path: str, *, repo: str, paths: Collection[str]) -> None:
+    """Raise ``BadInput`` unless the path names a GGUF file; it names those among a repository's ``paths``."""
     if not path.lower().endswith(".gguf"):
-        raise BadInput(f"{path!r} is not a GGUF file.", code="bad_file_name", hint="Muster serves models in GGUF form.")
+        suffix = PurePosixPath(path).suffix
+        raise not_gguf(path, f"it is a {suffix} file" if suffix else "its name does not say so", repo=repo, paths=paths)
+
+
+def not_gguf(path: str, what: str, *, repo: str, paths: Collection[str]) -> BadInput:
+    """Return the refusal of a file, with what it is and what could be taken instead."""
+    hint = f"Name a GGUF file. {choices(repo, [other for other in paths if other != path])}"
+    return BadInput(f"{path!r} of {repo} is not a model in GGUF form: {what}.", code="not_gguf", hint=hint)
+
+
+def choices(repo: str, paths: Collection[str]) -> str:
+    """Say which GGUF files a repository has."""
+    models = [path for path in sorted(paths) if path.lower().endswith(".gguf")]
+    more = f" and {len(models) - 20} more" if len(models) > 20 else ""
+    return f"{repo} has {', '.join(models[:20])}{more}." if models else f"{repo} has none."
 
 
 def parts_of(path: str) -> list[str]:
@@ -116,7 +135,8 @@ def _is_model(path: str) -> bool:
         parts_of(path)
     except BadInput:
         return False
-    return not path.rpartition("/")[2].lower().startswith("mmproj")
+    name = path.rpartition("/")[2].lower()
+    return name.endswith(".gguf") and not name.startswith("mmproj")
 
 
 def quantization_of(path: str) -> str:

@@ -18,14 +18,16 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     files = {
         f"{SMOLLM.repo}/{SMOLLM.recommended_filename}": write_tiny_gguf(tmp_path / "tiny.gguf").read_bytes(),
         f"{SMOLLM.repo}/README.md": b"read me",
-        "lab/split-GGUF/split-Q8_0-00001-of-00002.gguf": b"first" * 100,
-        "lab/split-GGUF/split-Q8_0-00002-of-00002.gguf": b"second" * 100,
-        "lab/broken-GGUF/broken-00001-of-00002.gguf": b"alone",
-        "lab/many-GGUF/many-Q4_0.gguf": b"four",
-        "lab/many-GGUF/many-Q8_0.gguf": b"eight",
+        "lab/split-GGUF/split-Q8_0-00001-of-00002.gguf": b"GGUF" + b"first" * 100,
+        "lab/split-GGUF/split-Q8_0-00002-of-00002.gguf": b"GGUF" + b"second" * 100,
+        "lab/broken-GGUF/broken-00001-of-00002.gguf": b"GGUF alone",
+        "lab/many-GGUF/many-Q4_0.gguf": b"GGUF four",
+        "lab/many-GGUF/many-Q8_0.gguf": b"GGUF eight",
         "lab/empty-GGUF/empty.gguf": b"",
         "lab/none/model.safetensors": b"no gguf",
-        "lab/gated-model/gated.gguf": b"gated",
+        "lab/none/README.md": b"read me",
+        "lab/renamed-GGUF/renamed.gguf": b"PK\x03\x04weights",
+        "lab/gated-model/gated.gguf": b"GGUF gated",
     }
     for name, content in files.items():
         path = tmp_path / "hub" / name

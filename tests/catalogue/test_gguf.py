@@ -86,7 +86,8 @@ KEY = struct.pack("<Q", 1) + b"k"
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"PK\x03\x04" + bytes(100), "does not begin with GGUF"),
+        (b"PK\x03\x04" + bytes(100), "a ZIP archive"),
+        (b"\x00\x01\x02\x03" + bytes(100), "begins with b"),
         (start(version=1), "version is 1"),
         (start(count=1 << 40), "announces"),
         (start() + struct.pack("<Q", 1 << 62), "a string of"),

@@ -89,7 +89,7 @@ async def test_of_a_large_file_only_the_beginning_is_read(api: Api, hub: Hub, fa
 
 @pytest.mark.parametrize(
     ("faults", "said"),
-    [({}, "does not begin with GGUF"), ({"status": 500}, "500"), ({"redirect_to": "http://10.0.0.1/"}, "10.0.0.1")],
+    [({}, "its version is"), ({"status": 500}, "500"), ({"redirect_to": "http://10.0.0.1/"}, "10.0.0.1")],
 )
 async def test_without_a_header_the_memory_is_estimated_by_size_and_says_why(
     api: Api, hub: Hub, faults: dict[str, Any], said: str
@@ -100,7 +100,7 @@ async def test_without_a_header_the_memory_is_estimated_by_size_and_says_why(
 
     assert model["memory"]["basis"] == "size"
     assert said in model["memory"]["note"]
-    assert model["required_memory_bytes"] == 5 + 1 + (512 << 20)
+    assert model["required_memory_bytes"] == 10 + 2 + (512 << 20)
 
 
 @pytest.mark.parametrize(("source", "path"), [("lab/many-GGUF:q4_0", "many-Q4_0.gguf"), ("lab/split-GGUF:Q8_0", None)])
@@ -112,12 +112,12 @@ async def test_a_quantization_chooses_the_file(api: Api, source: str, path: str 
 
 async def test_an_id_of_the_catalogue_may_end_in_another_quantization(api: Api, hub: Hub) -> None:
     folder = hub.root / SMOLLM.repo
-    (folder / "SmolLM2-135M-Instruct.Q8_0.gguf").write_bytes(b"eight")
+    (folder / "SmolLM2-135M-Instruct.Q8_0.gguf").write_bytes(b"GGUF eight")
 
     model = (await api.http.post("/v0/models/register", json={"model": "smollm2:135m:q8_0"})).json()
     absent = await api.http.post("/v0/models/register", json={"model": "smollm2:135m:q2_k"})
 
-    assert (model["id"], model["quantization"], model["size_bytes"]) == ("smollm2:135m:q8_0", "Q8_0", 5)
+    assert (model["id"], model["quantization"], model["size_bytes"]) == ("smollm2:135m:q8_0", "Q8_0", 10)
     assert model["artifacts"][0]["path"] == "SmolLM2-135M-Instruct.Q8_0.gguf"
     assert (absent.status_code, absent.json()["error"]["code"]) == (422, "no_such_quantization")
     assert "Q4_1, Q8_0" in absent.json()["error"]["hint"]
@@ -150,7 +150,7 @@ async def test_a_split_model_is_all_its_parts_however_it_is_named(api: Api, hub:
     model = response.json()
     assert model["id"] == model_id
     assert [a["name"] for a in model["artifacts"]] == ["split-Q8_0-00001-of-00002.gguf", "split-Q8_0-00002-of-00002.gguf"]
-    assert model["size_bytes"] == 500 + 600
+    assert model["size_bytes"] == 504 + 604
     assert model["quantization"] == "Q8_0"
 
 
@@ -177,6 +177,10 @@ async def test_an_id_may_hold_slashes_and_colons(api: Api) -> None:
         ({"source": "lab/gated-model"}, 422, "hub_access_denied", ["gated", "HF_TOKEN"]),
         ({"source": "lab/many-GGUF"}, 422, "file_needed", ["many-Q4_0.gguf"]),
         ({"source": "lab/none"}, 422, "no_gguf_file", ["lab/none"]),
+        ({"source": "lab/none:model.safetensors"}, 422, "not_gguf", [".safetensors", "lab/none has none"]),
+        ({"source": "{hub}/lab/none/blob/main/README.md"}, 422, "not_gguf", [".md", "lab/none has none"]),
+        ({"source": f"{SMOLLM.repo}:README.md"}, 422, "not_gguf", [".md", SMOLLM.recommended_filename]),
+        ({"source": "lab/renamed-GGUF"}, 422, "not_gguf", ["renamed.gguf", "ZIP archive", "lab/renamed-GGUF has none"]),
         ({"source": "lab/empty-GGUF"}, 422, "hub_not_verifiable", ["empty.gguf"]),
         ({"source": "https://evil.example/lab/none"}, 422, "hub_not_allowed", ["evil.example"]),
         ({"source": "lab/none:../../etc/passwd.gguf"}, 422, "bad_file_name", []),
@@ -193,8 +197,9 @@ async def test_an_id_may_hold_slashes_and_colons(api: Api) -> None:
     ],
 )
 async def test_what_cannot_be_registered_is_refused_by_name(
-    api: Api, body: dict[str, str], status: int, code: str, named: list[str]
+    api: Api, hub: Hub, body: dict[str, str], status: int, code: str, named: list[str]
 ) -> None:
+    body = {name: value.replace("{hub}", hub.url) for name, value in body.items()}
     response = await api.http.post("/v0/models/register", json=body)
 
     error = response.json()["error"]

@@ -51,7 +51,6 @@ def test_repositories_files_and_urls_are_understood(text: str, expected: Source)
         ("owner/name:-flag.gguf", "bad_file_name"),
         ("owner/name:{{ 1+1 }}.gguf", "bad_file_name"),
         ("owner/name:" + "a" * 300 + ".gguf", "bad_file_name"),
-        ("owner/name:model.safetensors", "bad_file_name"),
         ("https://huggingface.co/owner/name/blob/main/%2e%2e/%2e%2e/x.gguf", "bad_file_name"),
         ("owner/name:x-00000-of-00003.gguf", None),
     ],

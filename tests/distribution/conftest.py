@@ -9,7 +9,8 @@ import pytest
 from tests.hub import Hub
 from tests.running import Api, running_api, settings_for
 
-CONTENT = {"a": b"a" * 1000, "b": b"b" * 2000, "c": b"c" * 3000, "twin": b"a" * 1000}
+CONTENT = {name: b"GGUF".ljust(size, fill) for name, size, fill in [("a", 1000, b"a"), ("b", 2000, b"b"), ("c", 3000, b"c")]}
+CONTENT["twin"] = CONTENT["a"]
 
 
 @pytest.fixture

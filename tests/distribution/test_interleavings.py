@@ -141,7 +141,7 @@ async def test_random_interleavings_keep_tasks_apart_and_delete_only_what_is_lis
         name = f"walk{number}"
         path = hub.root / "lab" / name / f"{name}.gguf"
         path.parent.mkdir(parents=True)
-        path.write_bytes(f"{name} ".encode() * 100)
+        path.write_bytes(f"GGUF {name} ".encode() * 100)
         digest = (await new_model(replicas[0], name))["artifacts"][0]["sha256"]
         walk = Walk(dice, replicas, await new_node(replicas[0], name), name, digest)
         steps = [walk.order, walk.cancel, walk.delete_or_register, walk.apply, walk.beat, walk.late_beat]
