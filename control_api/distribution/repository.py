@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Collection
 
+import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
@@ -65,13 +66,22 @@ async def nodes_assigned(session: AsyncSession, model_id: str) -> list[Node]:
 
 
 async def manifest_rows(session: AsyncSession, node_id: str) -> list[tuple[Assignment, Model, Artifact]]:
-    """Return what a node shall hold, one row for each file, by model id and in the files' order."""
+    """Return what a node shall hold, one row for each file: in the order of the orders, each in the files' order.
+
+    Ids of tasks sort by the time of ordering.
+    """
+    its_task = sa.and_(
+        col(DownloadTask.node_id) == col(Assignment.node_id),
+        col(DownloadTask.model_id) == col(Assignment.model_id),
+        col(DownloadTask.generation) == col(Assignment.generation),
+    )
     statement = (
         select(Assignment, Model, Artifact)
         .join(Model, col(Model.id) == col(Assignment.model_id))
         .join(Artifact, col(Artifact.model_id) == col(Model.id))
+        .join(DownloadTask, its_task, isouter=True)
         .where(Assignment.node_id == node_id, col(Assignment.paused).is_(False), col(Assignment.unschedulable).is_(None))
-        .order_by(col(Model.id), col(Artifact.position))
+        .order_by(func.coalesce(DownloadTask.id, ""), col(Model.id), col(Artifact.position))
     )
     return [(row[0], row[1], row[2]) for row in (await session.exec(statement)).all()]
 

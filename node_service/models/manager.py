@@ -147,7 +147,8 @@ class ModelManager:
             elif spec.generation != record.spec.generation:
                 record.spec, record.recheck, record.due, record.retry_at = spec, True, True, 0.0
         for spec in wanted.values():
-            self._records.setdefault(spec.id, ModelRecord(spec, spec.generation))
+            # Put at the end one after the other: the manifest's order is that of the queue.
+            self._records[spec.id] = self._records.pop(spec.id, ModelRecord(spec, spec.generation))
         for digest in remove:
             await self._delete(digest)
         await self._find_orphans()

@@ -36,6 +36,19 @@ async def test_an_order_reaches_the_manifest_and_its_task_follows_the_node_to_th
     assert done["completed_at"] >= done["started_at"]
 
 
+async def test_a_node_is_told_its_models_in_the_order_in_which_they_were_ordered(api: Api) -> None:
+    node = await new_node(api, "gpu-01")
+    for name in ("a", "b", "c"):
+        await new_model(api, name)
+    tasks = [(await order(api, f"{name}:1b"))["task_ids"][0] for name in ("c", "a", "b")]
+    assert [model["id"] for model in (await node.apply())["models"]] == ["c:1b", "a:1b", "b:1b"]
+
+    await api.http.post(f"/v0/tasks/{tasks[0]}/cancel")
+    await order(api, "c:1b")
+
+    assert [model["id"] for model in (await node.manifest())["models"]] == ["a:1b", "b:1b", "c:1b"]
+
+
 async def test_every_change_of_a_task_is_an_event(api: Api) -> None:
     await new_model(api, "a")
     node = await new_node(api, "gpu-01")

@@ -344,6 +344,22 @@ def test_waits_for_its_turn(node: NodeProcess, control: ControlPlane, spec: Spec
     assert len(control.fetches) == 4
 
 
+def test_models_travel_in_the_manifests_order_also_when_it_changes(
+    node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec
+) -> None:
+    hub.fail(rate_bps=SIZE / 4)
+    slow, wide, cycle = (spec(f"tiny:{name}", f"{name}.gguf") for name in ("slow", "wide", "cycle"))
+    control.assign(slow, cycle, wide)
+    until(lambda: control.state("tiny:slow") == "downloading", "the first on its way")
+
+    revision = control.assign(slow, wide, cycle)
+    until(lambda: control.last["applied_revision"] == revision, "the other order")
+    hub.fail()
+
+    until(lambda: control.last.get("ready_models") == {"loaded": 3, "total": 3}, "all ready")
+    assert [served.path.rpartition("/")[2] for served in reads(hub)] == ["slow.gguf", "wide.gguf", "cycle.gguf"]
+
+
 def test_removes_what_is_listed_and_nothing_else(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     cycle, embed = spec("tiny:cycle", "cycle.gguf"), spec("tiny:embed", "embed.gguf")
     control.assign(cycle, embed)
