@@ -4,7 +4,14 @@ from fastapi import APIRouter, Request, Response
 
 from control_api.access.principal import Operator, Reader
 from control_api.catalogue import repository
-from control_api.catalogue.schemas import AvailableOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
+from control_api.catalogue.schemas import (
+    AvailableOut,
+    ChangedModelOut,
+    HubOut,
+    ModelOut,
+    ModelPatch,
+    RegisterModelRequest,
+)
 from control_api.catalogue.service import CatalogueService
 from control_api.kit.database import Database
 from control_api.kit.http import ReadSession, WriteSession
@@ -67,10 +74,14 @@ async def get_model(request: Request, model_id: str, session: ReadSession, _: Re
 
 
 @router.patch("/models/{model_id:path}")
-async def change_model(request: Request, model_id: str, wanted: ModelPatch, session: WriteSession, _: Operator) -> ModelOut:
+async def change_model(
+    request: Request, model_id: str, wanted: ModelPatch, session: WriteSession, _: Operator
+) -> ChangedModelOut:
     """Change the tags that a node must have to hold a model, or how its engine runs it; where it is, it stays."""
     service = catalogue_of(request)
-    return (await service.out(session, [await service.change(session, model_id, wanted)]))[0]
+    model, warnings = await service.change(session, model_id, wanted)
+    [changed] = await service.out(session, [model])
+    return ChangedModelOut(**changed.model_dump(), warnings=warnings)
 
 
 @router.delete("/models/{model_id:path}", status_code=204)

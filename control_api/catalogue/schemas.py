@@ -125,6 +125,12 @@ class ModelOut(Out):
     ready_nodes: int
 
 
+class ChangedModelOut(ModelOut):
+    """A registered model after a change. ``warnings``: on which nodes it has no room any more beside the others."""
+
+    warnings: list[str]
+
+
 class HubNodeOut(Out):
     """Where a model is, or is going to. ``node_state`` tells whether the report is of now."""
 

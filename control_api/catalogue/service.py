@@ -36,13 +36,21 @@ async def _nothing(*_: Any) -> None:
     """Do nothing: nobody listens."""
 
 
+async def _no_warnings(*_: Any) -> list[str]:
+    """Warn of nothing: nobody listens."""
+    return []
+
+
 @dataclass(frozen=True)
 class CatalogueHooks:
-    """Callables of higher domains, each in the transaction of the change. ``model_deleting``: its rows still exist."""
+    """Callables of higher domains, each in the transaction of the change.
+
+    ``model_configured`` returns warnings for whoever changes it. ``model_deleting``: its rows still exist.
+    """
 
     model_registered: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
     model_changed: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
-    model_configured: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
+    model_configured: Callable[[AsyncSession, Model], Awaitable[list[str]]] = _no_warnings
     model_deleting: Callable[[AsyncSession, Model], Awaitable[None]] = _nothing
 
 
@@ -142,22 +150,22 @@ class CatalogueService:
         publish(session, "models", "model.registered", {"id": model.id})
         return model
 
-    async def change(self, session: AsyncSession, model_id: str, wanted: ModelPatch) -> Model:
-        """Change which nodes may hold a model, and how its engine runs it; where it is, it stays.
+    async def change(self, session: AsyncSession, model_id: str, wanted: ModelPatch) -> tuple[Model, list[str]]:
+        """Change which nodes may hold a model, and how its engine runs it; where it is, it stays. Return it, with warnings.
 
         Raises ``NotFound``, and ``BadInput`` for options that do not go with those it has.
         """
         model = await self.model(session, model_id)
         if wanted.needs is not None:
             model.needs = sorted(set(wanted.needs))
-        if configured := _configure(model, wanted):
-            await self._hooks.model_configured(session, model)
+        configured = _configure(model, wanted)
         session.add(model)
         await session.flush()
+        warnings = await self._hooks.model_configured(session, model) if configured else []
         await self._hooks.model_changed(session, model)
         await revision.bump(session, revision.MODELS)
         publish(session, "models", "model.changed", {"id": model.id, "configured": configured})
-        return model
+        return model, warnings
 
     async def delete(self, session: AsyncSession, model_id: str) -> None:
         """Forget a model; the nodes that were to hold it are told to delete its files. Raises ``NotFound``."""

@@ -152,6 +152,8 @@ def configure(
         return print_json(found)
     said = ", ".join(f"{name} {value}" for name, value in {"engine": found.engine, **found.params}.items() if value)
     print(f"{found.id}: {said}; needs {size(found.required_memory_bytes)} of memory")
+    for line in found.warnings:
+        typer.echo(f"warning: {line}", err=True)
 
 
 @models.command("delete")

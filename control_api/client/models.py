@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from control_api.client.http import Http
 from control_api.client.schemas import (
+    ChangedModelOut,
     DistributeOut,
     DistributeRequest,
     HubOut,
@@ -48,10 +49,10 @@ class Models:
         """Return where models would go on nodes that do not exist yet."""
         return await self._http.post(PlacementOut, "/v0/plan/placement", wanted)
 
-    async def change(self, model_id: str, wanted: ModelPatch) -> ModelOut:
+    async def change(self, model_id: str, wanted: ModelPatch) -> ChangedModelOut:
         """Change which nodes may hold a model, and how its engine runs it; what was not set stays."""
         answer = await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json=wanted)
-        return ModelOut.model_validate_json(answer.content)
+        return ChangedModelOut.model_validate_json(answer.content)
 
     async def distribute(self, request: DistributeRequest) -> DistributeOut:
         """Order a model onto nodes."""

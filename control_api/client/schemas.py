@@ -24,7 +24,15 @@ from control_api.automation.schemas import (
     PlanOut,
 )
 from control_api.automation.states import HostStatus, JobStatus
-from control_api.catalogue.schemas import HubModelOut, HubNodeOut, HubOut, ModelOut, ModelPatch, RegisterModelRequest
+from control_api.catalogue.schemas import (
+    ChangedModelOut,
+    HubModelOut,
+    HubNodeOut,
+    HubOut,
+    ModelOut,
+    ModelPatch,
+    RegisterModelRequest,
+)
 from control_api.distribution.schemas import (
     AssignmentOut,
     DistributeOut,
@@ -61,6 +69,7 @@ __all__ = [
     "ApiKeyOut",
     "AssignmentOut",
     "ChangeOut",
+    "ChangedModelOut",
     "CredentialOut",
     "DistributeOut",
     "DistributeRequest",

@@ -37,12 +37,6 @@ async def manifest_of(session: AsyncSession, node: Node, *, store_id: str, memor
     )
 
 
-async def tell_nodes(session: AsyncSession, model: Model) -> None:
-    """Let the nodes that hold a model read how it is to be run now."""
-    for node in await repository.nodes_assigned(session, model.id):
-        await repository.bump_manifest(session, node)
-
-
 async def take_off_all_nodes(session: AsyncSession, model: Model) -> list[Node]:
     """Remove a model's assignments and let its nodes delete its files, except those that another of their models needs.
 

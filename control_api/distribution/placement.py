@@ -54,6 +54,23 @@ def decide(empty: Room, held: Collection[Held], need: Need) -> Decision:
     return Decision(need, None, reason=empty.memory_refusal(need))
 
 
+def settle_anew(empty: Room, held: Collection[Held], need: Need, gpu_uuids: Collection[str]) -> Decision:
+    """Decide how a model lives on a node that has it, after what it needs has changed: it stays, resident or on demand.
+
+    On demand also where it would not even fit alone: the node then says so to whoever asks for it.
+
+    Parameters
+    ----------
+    held: the other models of the node; they stay as they are.
+    gpu_uuids: where it lives now; there it stays if there is room.
+    """
+    left = empty.without(held)
+    seat = tuple(gpu_uuids) if left.has_room_on(gpu_uuids, need) else left.seat(need)
+    if seat is not None:
+        return Decision(need, "resident", seat)
+    return Decision(need, "on_demand", empty.seat(need) or (), left.memory_refusal(need))
+
+
 def place(
     policy: Policy, empty: Room, held: Collection[Held], candidates: Collection[Need], official: Collection[str]
 ) -> list[Decision]:

@@ -8,7 +8,7 @@ from control_api.access.preferences import preferences
 from control_api.catalogue.models import Model
 from control_api.distribution import repository, tasks
 from control_api.distribution.models import Assignment, DownloadTask
-from control_api.distribution.placement import Decision, place
+from control_api.distribution.placement import Decision, place, settle_anew
 from control_api.distribution.situation import Situation, look
 from control_api.distribution.states import TaskStatus
 from control_api.fleet.models import Node
@@ -62,6 +62,20 @@ class Placer:
             self.settle(session, row, decision)
             await self.send(session, node, row, now.models[row.model_id])
         return decision.residency is not None
+
+    async def settle_anew(self, session: AsyncSession, nodes: Sequence[Node], model: Model) -> list[str]:
+        """Let nodes hold a model that needs another amount of memory now; say where it is no longer resident, and why."""
+        now, warnings = await self.situation(session, nodes), []
+        for node in nodes:
+            row = now.assigned[node.id][model.id]
+            if not row.is_wanted:
+                continue
+            others, need = now.held(node, but={model.id}), now.need(node, model.id)
+            decision = settle_anew(now.room(node), others, need, row.gpu_uuids)
+            self.settle(session, row, decision)
+            if decision.residency == "on_demand":
+                warnings.append(f"{node.name} loads {model.id} only when it is asked for: it {decision.reason}")
+        return warnings
 
     def settle(self, session: AsyncSession, row: Assignment, decision: Decision) -> bool:
         """Write down how a model lives on its node and tell whether that is new."""

@@ -1,6 +1,6 @@
 """How much room a node has, and whether a model fits in it: on one GPU, over several, in RAM, and on the disk. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -85,6 +85,12 @@ class Room:
             if need.memory_bytes + (count - 1) * need.spread_bytes <= sum(device.free_bytes for device in chosen):
                 return tuple(device.uuid for device in self.devices if device in chosen)
         return None
+
+    def has_room_on(self, gpu_uuids: Collection[str], need: Need) -> bool:
+        """Whether a model has room on these GPUs, of which none means all that there are."""
+        there = [device for device in self.devices if not gpu_uuids or device.uuid in gpu_uuids]
+        needed_bytes = need.memory_bytes + max(0, len(gpu_uuids) - 1) * need.spread_bytes
+        return bool(there) and needed_bytes <= sum(device.free_bytes for device in there)
 
     def memory_refusal(self, need: Need) -> str:
         """Say in words and figures why there is no seat."""

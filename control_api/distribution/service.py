@@ -51,9 +51,13 @@ class DistributionService:
         """Place a new model by policy, or one that asks for other tags now."""
         await self._placer.place_all(session, await repository.lock_nodes(session))
 
-    async def model_configured(self, session: AsyncSession, model: Model) -> None:
-        """Let the nodes that hold a model run it another way."""
-        await manifests.tell_nodes(session, model)
+    async def model_configured(self, session: AsyncSession, model: Model) -> list[str]:
+        """Let the nodes that hold a model run it another way; return where it has no room for that beside the others."""
+        nodes = await repository.nodes_assigned(session, model.id)
+        warnings = await self._placer.settle_anew(session, nodes, model)
+        for node in nodes:
+            await repository.bump_manifest(session, node)
+        return warnings
 
     async def preferences_changed(self, session: AsyncSession) -> None:
         """Add to all nodes what is wanted there now. Nothing is taken away: that is for `DELETE /v0/models`."""

@@ -1,9 +1,15 @@
 """Orders for nodes that have no room: said with both figures, and never at the cost of what is there."""
 
+from typing import Any
+
 import pytest
 
-from tests.distribution.fleet import GIB, assignments, new_model, new_node, order, report, task
+from control_api.distribution.room import human_bytes
+from tests.cli.test_cli import muster
+from tests.distribution.fleet import GIB, WireNode, assignments, new_model, new_node, order, report, task
+from tests.hub import Hub
 from tests.running import Api
+from tests.tiny_gguf import write_tiny_gguf
 
 pytestmark = pytest.mark.anyio
 
@@ -90,3 +96,53 @@ async def test_an_order_that_does_not_fit_does_not_cost_a_node_what_it_holds(api
     assert (answer["task_ids"], len(answer["skipped"])) == ([], 1)
     assert "disk" in answer["skipped"][0]["reason"]
     assert [(m["id"], m["generation"]) for m in (await node.manifest())["models"]] == [("a:1b", 1)]
+
+
+async def test_a_model_that_needs_more_than_before_is_loaded_on_demand_where_that_is_too_much_and_says_where(
+    api: Api, hub: Hub
+) -> None:
+    path = hub.root / "lab/tiny/tiny.gguf"
+    path.parent.mkdir()
+    write_tiny_gguf(path)
+    models = [await new_model(api, "a"), tiny := await new_model(api, "tiny", kv_cache_type="q8_0")]
+    reserve_bytes = GIB // 2
+    exactly = reserve_bytes + sum(model["required_memory_bytes"] for model in models)
+    full, wide = await new_node(api, "full", memory_bytes=exactly), await new_node(api, "wide")
+    assert [(await order(api, model["id"]))["warnings"] for model in models] == [[], []]
+
+    changed = (await api.http.patch("/v0/models/tiny:1b", json={"kv_cache_type": "f32"})).json()
+
+    [warning] = changed["warnings"]
+    needs, free = (human_bytes(model["required_memory_bytes"]) for model in (changed, tiny))
+    assert f"full loads tiny:1b only when it is asked for: it needs {needs} of RAM, but {free} of " in warning
+    assert await residencies(full) == {"a:1b": "resident", "tiny:1b": "on_demand"}
+    assert await residencies(wide) == {"a:1b": "resident", "tiny:1b": "resident"}
+    assert (await assignments(api, full))["tiny:1b"]["residency_reason"] in warning
+
+    told = await muster(api, "models", "configure", "tiny:1b", "--kv-cache-type", "f16")
+    assert "warning: full loads tiny:1b only when it is asked for" in told.stderr
+
+    assert (await api.http.patch("/v0/models/tiny:1b", json={"kv_cache_type": "q8_0"})).json()["warnings"] == []
+    assert await residencies(full) == {"a:1b": "resident", "tiny:1b": "resident"}
+
+
+async def test_a_model_that_needs_more_moves_to_another_gpu_only_if_it_must(api: Api, hub: Hub) -> None:
+    path = hub.root / "lab/tiny/tiny.gguf"
+    path.parent.mkdir()
+    write_tiny_gguf(path)
+    tiny = await new_model(api, "tiny", kv_cache_type="q8_0")
+    fitting_bytes = GIB // 2 + tiny["required_memory_bytes"]
+    node = await new_node(api, "gpu-01", gpus=[fitting_bytes + 2 * GIB, fitting_bytes])
+    await order(api, "tiny:1b")
+
+    async def gpus(**wanted: Any) -> list[str]:
+        assert (await api.http.patch("/v0/models/tiny:1b", json=wanted)).json()["warnings"] == []
+        return (await node.manifest())["models"][0]["params"]["gpu_uuids"]
+
+    assert await gpus(threads=2) == ["GPU-1"]
+    assert await gpus(kv_cache_type="f32") == ["GPU-0"]
+    assert await gpus(kv_cache_type="q8_0") == ["GPU-0"]
+
+
+async def residencies(node: WireNode) -> dict[str, str]:
+    return {model["id"]: model["residency"] for model in (await node.manifest())["models"]}
