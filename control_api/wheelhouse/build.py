@@ -10,10 +10,11 @@ from filelock import FileLock
 from packaging.utils import parse_wheel_filename
 
 from control_api.errors import BadInput
-from control_api.wheelhouse.builder import COMMAND_TIMEOUT_S, Builder, Report
+from control_api.wheelhouse.builder import Builder, Report
 from control_api.wheelhouse.manifest import Wheelhouse, present_bundles, read_manifest, sha256_of, write_manifest
 from control_api.wheelhouse.product import NODE, PYTHONS, Product
 from control_api.wheelhouse.target import ARCHITECTURES, check_targets, check_wheel
+from control_api.wheelhouse.tools import COMMAND_TIMEOUT_S
 
 FORMAT = 3  # of a bundle; part of the key, so that a change of the layout builds anew
 

