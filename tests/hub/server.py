@@ -4,14 +4,17 @@ import json
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from tests.hub.files import RepoFile, Repositories, commit_of
+from tests.serving import InThreads, OwnedServer
 
 __all__ = ["Faults", "Hub", "Served", "commit_of"]
 
@@ -61,8 +64,8 @@ class Served:
 
 
 @dataclass
-class Hub:
-    """A hub in threads of this process.
+class Hub(InThreads):
+    """A hub in threads of this process; `busiest` is the most files that it ever sent at once.
 
     Parameters:
         token: repositories named `private-…` or `gated-…` need it.
@@ -80,36 +83,39 @@ class Hub:
     def __post_init__(self) -> None:
         self.repositories = Repositories(self.root)
         self.stopping = threading.Event()
-        self._server: _Server | None = None
-
-    @property
-    def url(self) -> str:
-        """Where the hub answers."""
-        return f"http://{self.host}:{self.port}"
+        self.busiest = 0
+        self._sending = 0
+        self._counting = threading.Lock()
 
     @property
     def cdn_url(self) -> str:
         """The CDN: the same server under another host name."""
         return f"http://localhost:{self.port}/cdn"
 
-    def start(self) -> "Hub":
-        """Listen; with port 0 the port is chosen here."""
-        self._server = _Server((self.host, self.port), _Handler)
-        self._server.hub = self
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what answers the requests."""
+        return _Handler
 
     def stop(self) -> None:
         """Stop listening and break off what is being sent."""
         self.stopping.set()
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        super().stop()
 
     def fail(self, **faults: Any) -> None:
         """Change the faults."""
         self.faults = replace(Faults(), **faults)
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Count an answer with the bytes of a file while it is being sent."""
+        with self._counting:
+            self._sending += 1
+            self.busiest = max(self.busiest, self._sending)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._sending -= 1
 
     def note(self, served: Served) -> None:
         """Write a finished request to the log file."""
@@ -118,14 +124,9 @@ class Hub:
                 file.write(json.dumps(served.__dict__) + "\n")
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    hub: Hub
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: OwnedServer
 
     def do_GET(self) -> None:
         self._answer()
@@ -138,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def hub(self) -> Hub:
-        return self.server.hub
+        hub: Hub = self.server.owner
+        return hub
 
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -241,7 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers |= {"Content-Length": str(said), "Content-Type": "application/octet-stream"}
         self._head(status, headers)
         if self.command == "GET":
-            self._send_bytes(file, start, end)
+            with self.hub.sending():
+                self._send_bytes(file, start, end)
 
     def _send_bytes(self, file: RepoFile, start: int, end: int) -> None:
         position, began = start, time.monotonic()

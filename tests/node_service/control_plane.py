@@ -3,13 +3,13 @@
 import hashlib
 import json
 import re
-import threading
 import uuid
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from tests.hub import commit_of
+from tests.serving import InThreads, OwnedServer
 
 __all__ = ["ControlPlane", "artifact", "model"]
 
@@ -40,7 +40,7 @@ class Answer:
 
 
 @dataclass
-class ControlPlane:
+class ControlPlane(InThreads):
     """One node's view of the API: tickets, heartbeats, a manifest and fetch grants."""
 
     tickets: set[str] = field(default_factory=lambda: {"ticket-1"})
@@ -62,27 +62,10 @@ class ControlPlane:
 
     def __post_init__(self) -> None:
         self.manifest = {"store_id": self.store_id, "revision": 1, "admission": "open", "models": [], "remove": []}
-        self._server: _Server | None = None
 
-    @property
-    def url(self) -> str:
-        """Where the API answers."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> "ControlPlane":
-        """Listen, at the same port as before if there was one."""
-        self._server = _Server(("127.0.0.1", self.port), _Handler)
-        self._server.plane = self
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Stop listening; what was learnt stays."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what answers the requests."""
+        return _Handler
 
     def assign(self, *models: dict[str, Any], remove: tuple[str, ...] = (), store_id: str | None = None) -> int:
         """Write a new manifest and return its revision."""
@@ -167,14 +150,9 @@ class ControlPlane:
         return Answer(200, grant)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    plane: ControlPlane
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    server: OwnedServer
 
     def do_GET(self) -> None:
         self._answer({})
@@ -188,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        answer = self.server.plane.answer(self.command, self.path, token, body)
+        answer = self.server.owner.answer(self.command, self.path, token, body)
         content = json.dumps(answer.body).encode()
         self.send_response(answer.status)
         self.send_header("Content-Type", "application/json")

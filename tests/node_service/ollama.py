@@ -1,10 +1,11 @@
 """A server that behaves like Ollama's OpenAI endpoints, and can be told to be busy or to lose its model."""
 
 import json
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.serving import InThreads, OwnedServer
 
 __all__ = ["Ollama"]
 
@@ -12,7 +13,7 @@ _LETTERS = "abcdefgh"
 
 
 @dataclass
-class Ollama:
+class Ollama(InThreads):
     """Lists `models`, answers letters, and keeps the requests it got."""
 
     models: list[str] = field(default_factory=lambda: ["tiny:latest"])
@@ -20,49 +21,24 @@ class Ollama:
     requests: list[dict[str, Any]] = field(default_factory=list)
     port: int = 0
 
-    def __post_init__(self) -> None:
-        self._server: _Server | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it answers; the same port after a restart."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> "Ollama":
-        """Listen."""
-        self._server = _Server(("127.0.0.1", self.port), _Handler)
-        self._server.ollama = self
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def stop(self) -> None:
-        """Stop listening."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    allow_reuse_address = True
-    ollama: Ollama
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return what answers the requests."""
+        return _Handler
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: OwnedServer
 
     def do_GET(self) -> None:
-        data = [{"id": name, "object": "model", "created": 0, "owned_by": "library"} for name in self.server.ollama.models]
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "library"} for name in self.server.owner.models]
         self._json(200, {"object": "list", "data": data})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.ollama.requests.append(body)
-        if self.server.ollama.busy:
+        self.server.owner.requests.append(body)
+        if self.server.owner.busy:
             self._error(503, "server busy, please try again.  maximum pending requests exceeded")
-        elif body["model"] not in self.server.ollama.models:
+        elif body["model"] not in self.server.owner.models:
             self._error(404, f"model {body['model']!r} not found")
         elif body.get("stream"):
             self._stream(body)
