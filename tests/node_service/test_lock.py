@@ -1,43 +1,21 @@
 """The lock of an artifact, between processes."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from node_service.weights.lock import ArtifactLock
+from tests.node_service.lock_holder import hold_lock, start_holder
 
 pytestmark = pytest.mark.anyio
 
-HOLD = """
-import asyncio, pathlib, sys
-from node_service.weights.lock import ArtifactLock
-
-async def hold():
-    async with ArtifactLock(pathlib.Path(sys.argv[1]), "a" * 64) as lock:
-        lock.note(0.5)
-        print("held", flush=True)
-        sys.stdin.readline()
-
-asyncio.run(hold())
-"""
-
-
-def holder(directory: Path) -> subprocess.Popen[str]:
-    """Start a process that holds the lock until its input ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    return process
+DIGEST = "a" * 64
 
 
 async def test_note_says_who_holds_it(tmp_path: Path) -> None:
-    process = holder(tmp_path)
-    note = ArtifactLock(tmp_path, "a" * 64).holder()
+    process = hold_lock(tmp_path, DIGEST)
+    note = ArtifactLock(tmp_path, DIGEST).holder()
     process.communicate("\n", timeout=10)
     assert note is not None
     assert (note["pid"], note["progress"]) == (process.pid, 0.5)
@@ -45,23 +23,21 @@ async def test_note_says_who_holds_it(tmp_path: Path) -> None:
 
 
 async def test_waits_for_the_holder(tmp_path: Path) -> None:
-    process = holder(tmp_path)
-    threaded = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert threaded.poll() is None
+    process = hold_lock(tmp_path, DIGEST)
+    waiting = start_holder(tmp_path, DIGEST)
+    assert waiting.poll() is None
     process.communicate("\n", timeout=10)
-    out, _ = threaded.communicate("\n", timeout=20)
+    out, _ = waiting.communicate("\n", timeout=20)
     assert out == "held\n"
 
 
 async def test_dead_holder_is_taken_over_at_once(tmp_path: Path) -> None:
-    process = holder(tmp_path)
+    process = hold_lock(tmp_path, DIGEST)
     process.kill()
     process.communicate(timeout=10)
-    stale = json.loads((tmp_path / f"{'a' * 64}.holder.json").read_text())
+    stale = json.loads((tmp_path / f"{DIGEST}.holder.json").read_text())
 
-    async with ArtifactLock(tmp_path, "a" * 64) as lock:
+    async with ArtifactLock(tmp_path, DIGEST) as lock:
         now = lock.holder()
 
     assert stale["pid"] == process.pid
