@@ -1,7 +1,6 @@
 """A site for the download benchmark: a control API and real node services on this machine, which load no model."""
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -15,6 +14,8 @@ import httpx2
 
 from benchmarks.file_hub import REPO
 from benchmarks.processes import Process, free_port
+from tests.distribution.services import new_service
+from tests.node_service.process import NodeProcess
 
 KEY = "mk_" + "b" * 43
 MODEL = "bench:zeros"
@@ -22,17 +23,9 @@ LIMIT_S = 900
 _ALL_CPUS = f"0-{(os.cpu_count() or 1) - 1}"
 
 
-def start(stack: ExitStack, argv: list[str], folder: Path, **environment: str) -> Process:
-    """Start a process that ends with the stack."""
-    process = Process([sys.executable, "-m", *argv], cpus=_ALL_CPUS, folder=folder, env=environment)
-    stack.callback(process.stop)
-    return process
-
-
-def peak_rss_mb(process: Process) -> float:
+def peak_rss_mb(pid: int) -> float:
     """Return the most memory that a process ever had in RAM, in MB (VmHWM)."""
-    # taskset became the program by exec, so this is its pid.
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024 / 1e6, 1)
 
 
@@ -55,32 +48,16 @@ class Site:
     stack: ExitStack
     folder: Path
     hub_url: str
-    nodes: list[Process] = field(default_factory=list)
+    nodes: list[NodeProcess] = field(default_factory=list)
 
-    async def add_node(self, *, reaches_hub: bool = True) -> Process:
+    async def add_node(self, *, reaches_hub: bool = True) -> NodeProcess:
         """Add a host and start a node service on it."""
-        name, port = f"node-{len(self.nodes)}", free_port()
-        folder = self.folder / name
-        folder.mkdir(parents=True)
-        host = (await self.http.post("/v0/hosts", json={"name": name, "address": "127.0.0.1", "tags": ["site:bench"]})).json()
-        (folder / "ticket").write_text((await self.http.post(f"/v0/hosts/{host['id']}/enrolment")).json()["ticket"])
-        config = {
-            "name": name,
-            "api_url": str(self.http.base_url).rstrip("/"),
-            "base_url": f"http://127.0.0.1:{port}",
-            "listen_host": "127.0.0.1",
-            "listen_port": port,
-            "store_dir": str(folder / "models"),
-            "state_dir": str(folder / "state"),
-            "enrolment_ticket_file": str(folder / "ticket"),
-            "disk_reserve_bytes": 0,
-        }
-        if not reaches_hub:
-            config["hub_endpoint"] = "http://127.0.0.1:9"
-        (folder / "node.json").write_text(json.dumps(config))
-        argv = ["node_service", "serve", "--config", str(folder / "node.json")]
-        self.nodes.append(start(self.stack, argv, folder, PYTHONUNBUFFERED="1"))
-        return self.nodes[-1]
+        name = f"node-{len(self.nodes)}"
+        changed = {} if reaches_hub else {"hub_endpoint": "http://127.0.0.1:9"}
+        node = await new_service(self.http, self.folder / name, name, tags=["site:bench"], **changed)
+        self.stack.callback(node.kill)
+        self.nodes.append(await asyncio.to_thread(node.start))
+        return node
 
     async def online(self) -> None:
         """Wait until every node has reported."""
@@ -125,7 +102,9 @@ async def site(folder: Path, hub_url: str) -> AsyncIterator[Site]:
     }
     headers = {"authorization": f"Bearer {KEY}"}
     with ExitStack() as stack:
-        api = start(stack, ["control_api.cli", "serve", "api"], folder / "api-log", **environment)
+        argv = [sys.executable, "-m", "control_api.cli", "serve", "api"]
+        api = Process(argv, cpus=_ALL_CPUS, folder=folder / "api-log", env=environment)
+        stack.callback(api.stop)
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as http:
 
             async def answers() -> bool:

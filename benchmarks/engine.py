@@ -27,7 +27,7 @@ from benchmarks.mock_node import MODEL
 from benchmarks.processes import Process, free_port, tree
 from benchmarks.router import KEY
 from tests.node_service.control_plane import ControlPlane, model
-from tests.node_service.process import NodeProcess
+from tests.node_service.process import NodeProcess, node_settings
 from tests.node_service.waiting import until
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
@@ -49,7 +49,7 @@ class Way:
 @contextmanager
 def running_node(folder: Path, file: Path, streams: int, threads: int) -> Iterator[NodeProcess]:
     """Run a node that has one model ready in an engine that can be asked directly, too."""
-    control, port = ControlPlane().start(), free_port()
+    control = ControlPlane().start()
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     artifact = {"name": file.name, "size": file.stat().st_size, "sha256": digest}
@@ -57,14 +57,10 @@ def running_node(folder: Path, file: Path, streams: int, threads: int) -> Iterat
     server = [sys.executable, "-m", "tests.node_service.llama_server", "--model", "{model_path}", "--port", "{port}"]
     server += ["--ctx-size", "{total_context}", "--parallel", "{slots}", "--threads", str(threads), "--alias", "{model_id}"]
     _put(folder / "models", file, digest)
-    ticket = folder / "ticket"
-    ticket.write_text("ticket-1")
-    settings = {
-        **{"name": "bench", "api_url": control.url, "base_url": f"http://127.0.0.1:{port}", "listen_port": port},
-        **{"store_dir": str(folder / "models"), "state_dir": str(folder / "state"), "enrolment_ticket_file": str(ticket)},
-        **{"require_gpu": False, "allow_cpu": True, "engine": "direct", "log_level": "warning"},
-        "engines": {"direct": {"kind": "command", "device": "cpu", "argv": server}},
-    }
+    (folder / "ticket").write_text("ticket-1")
+    own = {"require_gpu": False, "allow_cpu": True, "engine": "direct", "log_level": "warning"}
+    own |= {"engines": {"direct": {"kind": "command", "device": "cpu", "argv": server}}}
+    settings = node_settings(folder, name="bench", api_url=control.url, **own)
     control.assign(described)
     node = NodeProcess(folder, settings).start()
     try:

@@ -1,6 +1,7 @@
 """Real node services against a real control API that hears from them once in ten minutes: what has to happen at once does."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,17 @@ import pytest
 
 from tests.cli.test_cli import muster
 from tests.distribution.fleet import new_model, order, task
+from tests.distribution.services import new_service, part_size
 from tests.hub import Hub
-from tests.node_service.process import NodeProcess, free_port
+from tests.node_service.process import NodeProcess
 from tests.running import Api, until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("api", [{"heartbeat_interval_s": 600}], indirect=True)]
+LIMIT = 2
+SETTINGS = {"heartbeat_interval_s": 600, "max_concurrent_downloads": LIMIT}
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("api", [SETTINGS], indirect=True)]
 
 SIZE = 8 << 20
+CONTENT = b"GGUF".ljust(SIZE, b"x")
 QUARTER_S = SIZE / 4
 
 type AddNode = Callable[..., Awaitable[NodeProcess]]
@@ -26,49 +31,31 @@ def big(hub: Hub) -> None:
     """A file at the hub that takes seconds to send; no engine can load it, which does not matter here."""
     path = hub.root / "lab/big/big.gguf"
     path.parent.mkdir()
-    path.write_bytes(b"x" * SIZE)
+    path.write_bytes(CONTENT)
     hub.fail(rate_bps=QUARTER_S)
 
 
 @pytest.fixture
 async def add_node(api: Api, tmp_path: Path) -> AsyncIterator[AddNode]:
-    """Add hosts with node services that load no model."""
+    """Add hosts with node services, of one site if nothing else is said."""
     nodes: list[NodeProcess] = []
+    names = (f"gpu-{number}" for number in itertools.count())
 
     async def add(**changed: Any) -> NodeProcess:
-        name, port = f"gpu-{len(nodes)}", free_port()
-        folder = tmp_path / name
-        folder.mkdir()
-        host = await api.http.post("/v0/hosts", json={"name": name, "address": "127.0.0.1", "tags": ["site:tokyo"]})
-        (folder / "ticket").write_text((await api.http.post(f"/v0/hosts/{host.json()['id']}/enrolment")).json()["ticket"])
-        settings = {
-            "name": name,
-            "api_url": api.url,
-            "base_url": f"http://127.0.0.1:{port}",
-            "listen_host": "127.0.0.1",
-            "listen_port": port,
-            "store_dir": str(folder / "models"),
-            "state_dir": str(folder / "state"),
-            "enrolment_ticket_file": str(folder / "ticket"),
-            "disk_reserve_bytes": 0,
-            **changed,
-        }
-        nodes.append(NodeProcess(folder, settings))
-        await asyncio.to_thread(nodes[-1].start)
+        name = next(names)
+        node = await new_service(api.http, tmp_path / name, name, **{"tags": ["site:tokyo"], **changed})
+        nodes.append(node)
+        await asyncio.to_thread(node.start)
 
         async def online() -> bool:
             return (await api.http.get(f"/v0/nodes/{name}")).json().get("state") == "online"
 
         await until(online, what=f"{name} online")
-        return nodes[-1]
+        return node
 
     yield add
     for node in nodes:
         node.kill()
-
-
-def parts(node: NodeProcess) -> dict[str, int]:
-    return {part.name: part.stat().st_size for part in (node.store_dir / "partial").glob("*.part")}
 
 
 def reads(hub: Hub) -> list[Any]:
@@ -76,10 +63,14 @@ def reads(hub: Hub) -> list[Any]:
     return [served for served in hub.served if served.path.endswith("big.gguf") and (served.range or "").endswith("-")]
 
 
-def reads_noted(hub: Hub) -> list[str]:
-    """Return the same from the hub's log, where a request is noted when it has ended."""
+async def some_bytes_of(node: NodeProcess) -> bool:
+    return part_size(node) > 100_000
+
+
+async def left(hub: Hub) -> bool:
+    """Whether the first read has ended: in the hub's log a request is noted when it has."""
     lines = hub.log.read_text().splitlines() if hub.log and hub.log.exists() else []
-    return [line for line in lines if '"GET"' in line and 'big.gguf", "range": "bytes=0-", ' in line]
+    return any('"GET"' in line and 'big.gguf", "range": "bytes=0-", ' in line for line in lines)
 
 
 @pytest.mark.usefixtures("big")
@@ -91,19 +82,13 @@ async def test_cancel_stops_the_download_and_leaves_a_part_that_the_next_order_g
     await new_model(api, "big")
     [task_id] = (await order(api, "big:1b"))["task_ids"]
 
-    async def some_bytes() -> bool:
-        return any(size > 100_000 for size in parts(node).values())
-
-    await until(some_bytes, what="some bytes")
+    await until(lambda: some_bytes_of(node), what="some bytes")
 
     assert (await api.http.post(f"/v0/tasks/{task_id}/cancel")).json()["status"] == "cancelled"
 
-    async def left() -> bool:
-        return len(reads_noted(hub)) == 1
-
-    await until(left, what="the hub to be left by the node")
+    await until(lambda: left(hub), what="the hub to be left by the node")
     assert reads(hub)[-1].sent_bytes < SIZE
-    [kept] = parts(node).values()
+    kept = part_size(node)
     hub.fail()
     [second] = (await order(api, "big:1b"))["task_ids"]
 
@@ -113,6 +98,32 @@ async def test_cancel_stops_the_download_and_leaves_a_part_that_the_next_order_g
     await until(completed, what="the second order to end")
     resumed_at = int(reads(hub)[-1].range.removeprefix("bytes=").removesuffix("-"))
     assert 100_000 < kept <= resumed_at < SIZE
+
+
+@pytest.mark.usefixtures("big")
+async def test_deleting_a_model_ends_its_download_and_leaves_nothing(
+    api: Api, hub: Hub, add_node: AddNode, tmp_path: Path
+) -> None:
+    node = await add_node()
+    hub.log = tmp_path / "hub.log"
+    await new_model(api, "big")
+    [task_id] = (await order(api, "big:1b"))["task_ids"]
+    await until(lambda: some_bytes_of(node), what="some bytes")
+
+    assert (await api.http.delete("/v0/models/big:1b")).status_code == 204
+    await asyncio.to_thread(node.post, "/v0/sync")
+
+    await until(lambda: left(hub), what="the hub to be left by the node")
+    assert reads(hub)[-1].sent_bytes < SIZE
+    ended = await task(api, task_id)
+    assert (ended["status"], ended["error"]) == ("cancelled", "The model was deleted.")
+
+    async def nothing_there() -> bool:
+        # The lock itself stays: deleting it could give two processes one lock each.
+        return {path.suffix for path in node.store_dir.rglob("*") if path.is_file()} <= {".lock"}
+
+    await until(nothing_there, what="the part and what was noted of it to go")
+    assert (await asyncio.to_thread(node.get, "/v1/models")).json()["data"] == []
 
 
 @pytest.mark.usefixtures("big")
@@ -148,7 +159,29 @@ async def test_a_flipped_bit_is_found_by_the_command_and_repaired(api: Api, hub:
 
     assert found.returncode == 0, found.stderr
     assert "repaired" in found.stdout
-    assert file.read_bytes() == b"x" * SIZE
+    assert file.read_bytes() == CONTENT
     assert "intact" in (await muster(api, "models", "verify", "big:1b")).stdout
     await new_model(api, "a")
     assert "No node has a:1b" in (await muster(api, "models", "verify", "a:1b")).stdout
+
+
+async def test_of_ten_downloads_at_once_never_more_than_allowed_are_under_way_and_all_end_well(
+    api: Api, hub: Hub, add_node: AddNode
+) -> None:
+    for name in ("a", "b"):
+        (hub.root / f"lab/{name}/{name}.gguf").write_bytes(b"GGUF".ljust(1 << 20, name.encode()))
+        await new_model(api, name)
+    # Of no site: each reads from the hub itself.
+    await asyncio.gather(*(add_node(tags=[]) for _ in range(5)))
+    hub.fail(rate_bps=1 << 20)
+    hub.busiest = 0
+
+    ids = [task_id for name in ("a", "b") for task_id in (await order(api, f"{name}:1b"))["task_ids"]]
+
+    async def over() -> bool:
+        listed = (await api.http.get("/v0/tasks", params={"ids": ",".join(ids)})).json()["items"]
+        return not {found["status"] for found in listed} & {"pending", "in_progress"}
+
+    await until(over, what="all to end", timeout_s=120)
+    assert [(await task(api, task_id))["status"] for task_id in ids] == ["completed"] * 10
+    assert hub.busiest == LIMIT

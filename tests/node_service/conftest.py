@@ -11,7 +11,7 @@ import pytest
 from tests.fake_nvml import FakeNvml
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, model
-from tests.node_service.process import PYTHON, NodeProcess, free_port
+from tests.node_service.process import PYTHON, NodeProcess, node_settings
 from tests.node_service.waiting import until
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
@@ -78,18 +78,8 @@ def spec(tiny_models: Path, control: ControlPlane) -> Callable[..., dict[str, An
 def prepare_node(directory: Path, control: ControlPlane, hub: Hub, **changed: Any) -> NodeProcess:
     """Return a node with directories of its own, to run on the CPU; it is not started."""
     directory.mkdir()
-    port = free_port()
-    ticket = directory / "ticket"
-    ticket.write_text("ticket-1\n")
-    settings = {
-        "name": "gpu-01",
-        "api_url": control.url,
-        "base_url": f"http://127.0.0.1:{port}",
-        "listen_host": "127.0.0.1",
-        "listen_port": port,
-        "store_dir": str(directory / "models"),
-        "state_dir": str(directory / "state"),
-        "enrolment_ticket_file": str(ticket),
+    (directory / "ticket").write_text("ticket-1\n")
+    here = {
         "tags": ["site:tokyo"],
         "require_gpu": False,
         "allow_cpu": True,
@@ -97,11 +87,9 @@ def prepare_node(directory: Path, control: ControlPlane, hub: Hub, **changed: An
         "context": 512,
         "slots": 2,
         "hub_endpoint": hub.url,
-        "disk_reserve_bytes": 0,
         "drain_deadline_s": 20,
-        **changed,
     }
-    return NodeProcess(directory, settings)
+    return NodeProcess(directory, node_settings(directory, name="gpu-01", api_url=control.url, **here | changed))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from node_service.errors import InsufficientDisk, WeightsError
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane
-from tests.node_service.installing import REPO, Place, Weights
+from tests.node_service.installing import Place, Weights
 
 SIZE = 2_000_000
 CUT = 1_200_000
@@ -19,9 +19,8 @@ async def main(folder: Path) -> None:
     disk = folder / "node/store"
     disk.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], check=True)
-    weights = Weights.make(folder / "hub", SIZE)
     control, hub = ControlPlane().start(), Hub(folder / "hub").start()
-    control.offer_hub(weights.spec, REPO)
+    weights = Weights.offered(folder / "hub", control, SIZE)
     place = Place.of(folder / "node", control, hub, stall_s=5)
 
     hub.fail(stall_at=CUT, for_good=True)

@@ -48,6 +48,13 @@ class Weights:
         path.write_bytes(random.Random(seed).randbytes(size))
         return cls(path, model("rand:om", artifact(name, path.read_bytes())))
 
+    @classmethod
+    def offered(cls, root: Path, control: ControlPlane, size: int, **named: Any) -> "Weights":
+        """Write a file as `make` does, and let the hub with this root be its only source."""
+        made = cls.make(root, size, **named)
+        control.offer_hub(made.spec, REPO)
+        return made
+
     @property
     def sha256(self) -> str:
         """The digest of the file."""

@@ -14,7 +14,7 @@ import httpx2
 
 from tests.node_service.waiting import until
 
-__all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "free_port"]
+__all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "free_port", "node_settings"]
 
 # The node supports older Pythons than the suite: it may be run by one of those.
 PYTHON = os.environ.get("MUSTER_TEST_NODE_PYTHON", sys.executable)
@@ -26,6 +26,23 @@ def free_port() -> int:
     """Return a port that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def node_settings(directory: Path, *, name: str, api_url: str, **changed: Any) -> dict[str, Any]:
+    """Return settings of a node on this machine, with directories and a file for its ticket under one of its own."""
+    port = free_port()
+    return {
+        "name": name,
+        "api_url": api_url,
+        "base_url": f"http://127.0.0.1:{port}",
+        "listen_host": "127.0.0.1",
+        "listen_port": port,
+        "store_dir": str(directory / "models"),
+        "state_dir": str(directory / "state"),
+        "enrolment_ticket_file": str(directory / "ticket"),
+        "disk_reserve_bytes": 0,
+        **changed,
+    }
 
 
 @dataclass
@@ -41,6 +58,12 @@ class NodeProcess:
     def url(self) -> str:
         """Where the node answers."""
         return str(self.settings["base_url"])
+
+    @property
+    def pid(self) -> int:
+        """The process, which must have been started."""
+        assert self.process is not None
+        return self.process.pid
 
     @property
     def state_dir(self) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub import Faults, Hub
 from tests.node_service.control_plane import ControlPlane
-from tests.node_service.installing import REPO, Place, Weights, in_a_process
+from tests.node_service.installing import Place, Weights, in_a_process
 from tests.node_service.soak import SIZE, soak
 from tests.node_service.waiting import until
 
@@ -20,9 +20,7 @@ POINTS, RUNS = 20, 20
 
 @pytest.fixture
 def weights(tmp_path: Path, control: ControlPlane) -> Weights:
-    made = Weights.make(tmp_path / "hub", SIZE)
-    control.offer_hub(made.spec, REPO)
-    return made
+    return Weights.offered(tmp_path / "hub", control, SIZE)
 
 
 @pytest.fixture

@@ -22,9 +22,7 @@ type Start = Callable[[], Hub]
 @pytest.fixture
 def weights(tmp_path: Path, control: ControlPlane) -> Weights:
     """A file at the hub, offered as the only source."""
-    made = Weights.make(tmp_path / "hub", SIZE)
-    control.offer_hub(made.spec, REPO)
-    return made
+    return Weights.offered(tmp_path / "hub", control, SIZE)
 
 
 @pytest.fixture
@@ -208,8 +206,7 @@ async def test_a_redirect_loop_ends(place: Place, hub: Hub, weights: Weights) ->
 async def test_an_empty_file_is_installed_if_that_is_what_was_registered(
     tmp_path: Path, control: ControlPlane, hub: Hub, place: Place
 ) -> None:
-    empty = Weights.make(tmp_path / "hub", 0, name="empty.gguf")
-    control.offer_hub(empty.spec, REPO)
+    empty = Weights.offered(tmp_path / "hub", control, 0, name="empty.gguf")
     await place.provide(empty)
     assert place.has(empty)
 
