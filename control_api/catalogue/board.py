@@ -19,7 +19,6 @@ from control_api.catalogue.popularity import HubView
 from control_api.catalogue.repository import NodeStamp
 from control_api.catalogue.schemas import HubModelOut, HubNodeOut, MemoryNeed
 from control_api.catalogue.supported import SupportedModels
-from control_api.kit import revision
 
 
 @dataclass
@@ -48,8 +47,8 @@ class HubBoard:
     async def render(self, session: AsyncSession, view: HubView) -> bytes:
         """Return the answer of ``GET /v0/models/hub`` as JSON, up to date with the store."""
         async with self._turn:
-            stale = await self._look(session)
-            basis = (await revision.current(session, revision.MODELS), view)
+            registered, stale = await self._look(session)
+            basis = (registered, view)
             if basis != self._basis:
                 self._memory = await repository.memory_of_registered(session)
                 self._heads = {entry.id: self._head(entry.id, view) for entry in self._supported.all}
@@ -61,9 +60,10 @@ class HubBoard:
                 self._body = b'{"models":[' + models + b'],"hub_reachable":' + json.dumps(view.reachable).encode() + b"}"
             return self._body
 
-    async def _look(self, session: AsyncSession) -> set[str]:
-        """Read what nodes told since the last look; return the models that it is about."""
-        stamps = {stamp.node_id: stamp for stamp in await repository.node_stamps(session)}
+    async def _look(self, session: AsyncSession) -> tuple[int, set[str]]:
+        """Read what nodes told since the last look; return the revision of the models, and those that it is about."""
+        registered, found = await repository.models_and_node_stamps(session)
+        stamps = {stamp.node_id: stamp for stamp in found}
         seen, stale = self._seen, set[str]()
         changed = [node_id for node_id, stamp in stamps.items() if seen.stamps.get(node_id) != stamp]
         gone = seen.stamps.keys() - stamps.keys()
@@ -73,7 +73,7 @@ class HubBoard:
         if list(stamps) != list(seen.stamps):
             stale |= set(self._ids)
         seen.stamps = stamps
-        return stale
+        return registered, stale
 
     def _take(self, node_id: str, reported: dict[str, Sighting]) -> set[str]:
         """Replace what is known of a node; return the models of which it told something new."""

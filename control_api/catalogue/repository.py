@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from sqlalchemy import func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -14,6 +15,7 @@ from control_api.catalogue.schemas import MemoryNeed
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.states import NodeState
 from control_api.kit.paging import page
+from control_api.kit.revision import MODELS, Revision
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,17 @@ async def sightings(session: AsyncSession, models: Collection[str] | None = None
     return found
 
 
-async def node_stamps(session: AsyncSession) -> list[NodeStamp]:
-    """Return the stamps of all nodes, by name."""
-    statement = select(Node.id, Node.name, Node.state, Node.models_revision).order_by(col(Node.name))
-    return [NodeStamp(row[0], row[1], NodeState(row[2]), row[3]) for row in (await session.exec(statement)).all()]
+async def models_and_node_stamps(session: AsyncSession) -> tuple[int, list[NodeStamp]]:
+    """Return the revision of the registered models and the stamps of all nodes, by name.
+
+    In one statement, because on SQLite each costs several switches between threads.
+    """
+    known = sa.select(col(Revision.value)).where(col(Revision.name) == MODELS).scalar_subquery()
+    models = sa.select(func.coalesce(known, 0).label("revision")).subquery()
+    columns = (col(Node.id), col(Node.name), col(Node.state), col(Node.models_revision))
+    statement = sa.select(models.c.revision, *columns).select_from(models.outerjoin(Node, sa.true())).order_by(col(Node.name))
+    rows = (await (await session.connection()).execute(statement)).all()
+    return rows[0][0], [NodeStamp(row[1], row[2], NodeState(row[3]), row[4]) for row in rows if row[1] is not None]
 
 
 async def sightings_of(

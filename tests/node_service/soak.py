@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = ["Outcome", "Run"]
 
 SIZE = 1_500_000
 LIMIT_S = 120.0
+AT_ONCE = 4
+_STALL_S = 1.0  # of a source; short, but not so short that a busy machine is taken for it
 _FAULTY, _ATTEMPTS = 3, 6  # the last attempts have no fault, so that nothing but a bug keeps the file away
 # What may be said when the faults never end; anything else is not an explanation.
 _REASONS = frozenset({"no_source_left", "artifact_corrupt", "insufficient_disk", "artifact_busy"})
@@ -88,7 +91,7 @@ class Run:
     def _attempts(self, control: ControlPlane, hub: Hub) -> Outcome:
         """Try as the node does, again and again, while the faults change and in the end stop."""
         (self._folder / "node").mkdir()
-        place = Place.of(self._folder / "node", control, hub)
+        place = Place.of(self._folder / "node", control, hub, stall_s=_STALL_S)
         give_up = time.monotonic() + LIMIT_S
         last = Outcome("wedged")
         for attempt in range(_ATTEMPTS):
@@ -130,11 +133,12 @@ class Run:
 
 
 def soak(folder: Path, seeds: range, report: Callable[[int, Outcome], None]) -> list[Outcome]:
-    """Do one run for each seed."""
+    """Do one run for each seed, a few at a time: most of a run is waiting."""
     ended = []
-    for seed in seeds:
-        ended.append(Run(folder, seed).outcome())
-        report(seed, ended[-1])
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for seed, outcome in zip(seeds, pool.map(lambda number: Run(folder, number).outcome(), seeds), strict=True):
+            ended.append(outcome)
+            report(seed, outcome)
     return ended
 
 
@@ -145,11 +149,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="seed of the first run; the next ones follow")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + options.runs)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         ended = soak(Path(name), seeds, lambda seed, outcome: print(seed, outcome, flush=True))
     good = sum(outcome.is_good for outcome in ended)
     kinds = Counter(outcome.what for outcome in ended)
-    print(json.dumps({"runs": len(ended), "first_seed": options.seed, "ended_well": good, "kinds": kinds}))
+    figures = {"runs": len(ended), "first_seed": options.seed, "ended_well": good, "kinds": kinds}
+    print(json.dumps(figures | {"seconds": round(time.monotonic() - began)}))
     sys.exit(good != len(ended))
 
 
