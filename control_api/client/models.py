@@ -5,12 +5,14 @@ from urllib.parse import quote
 
 from control_api.client.http import Http
 from control_api.client.schemas import (
+    AssignmentOut,
     ChangedModelOut,
     DistributeOut,
     DistributeRequest,
     HubOut,
     ModelOut,
     ModelPatch,
+    Page,
     PlacementOut,
     PlacementRequest,
     PullRequest,
@@ -54,6 +56,11 @@ class Models:
         answer = await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json=wanted)
         return ChangedModelOut.model_validate_json(answer.content)
 
+    async def assignments(self, *, node_id: str | None = None, model_id: str | None = None) -> Sequence[AssignmentOut]:
+        """Return which models shall be on which nodes, with why one is refused, or is loaded on demand."""
+        found = self._http.items(AssignmentOut, "/v0/assignments", node_id=node_id, model_id=model_id)
+        return [assignment async for assignment in found]
+
     async def distribute(self, request: DistributeRequest) -> DistributeOut:
         """Order a model onto nodes."""
         return await self._http.post(DistributeOut, "/v0/models/distribute", request)
@@ -70,9 +77,16 @@ class Tasks:
         self._http = http
 
     async def list(
-        self, *, ids: Sequence[str] | None = None, node_id: str | None = None, status: str | None = None
+        self,
+        *,
+        ids: Sequence[str] | None = None,
+        node_id: str | None = None,
+        status: str | None = None,
+        limit: int | None = None,
     ) -> list[TaskOut]:
-        """Return download tasks: those named, those of a node, those in a state; newest first."""
+        """Return download tasks: those named, those of a node, those in a state; newest first; ``limit``: at most so many."""
+        if limit is not None:
+            return (await self._http.get(Page[TaskOut], "/v0/tasks", limit=limit, node_id=node_id, status=status)).items
         named = ",".join(ids) if ids is not None else None
         return [task async for task in self._http.items(TaskOut, "/v0/tasks", ids=named, node_id=node_id, status=status)]
 

@@ -12,7 +12,7 @@ from control_api.access.schemas import (
     SettingChangeOut,
     UserOut,
 )
-from control_api.alerts.schemas import AlertOut, Severity
+from control_api.alerts.schemas import AlertKind, AlertOut, Severity
 from control_api.automation.schemas import (
     ChangeOut,
     HostDriftOut,
@@ -20,6 +20,7 @@ from control_api.automation.schemas import (
     JobDetail,
     JobEventOut,
     JobEventsOut,
+    JobHostOut,
     JobOut,
     PlanOut,
 )
@@ -63,6 +64,7 @@ from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
 
 __all__ = [
     "Admission",
+    "AlertKind",
     "AlertOut",
     "ApiKeyCreate",
     "ApiKeyCreated",
@@ -91,6 +93,7 @@ __all__ = [
     "JobDetail",
     "JobEventOut",
     "JobEventsOut",
+    "JobHostOut",
     "JobOut",
     "JobStatus",
     "ModelOut",

@@ -53,6 +53,18 @@ async def assignments(session: AsyncSession, node_ids: Collection[str]) -> dict[
     return found
 
 
+async def page_assignments(
+    session: AsyncSession, *, node_id: str | None, model_id: str | None, cursor: str | None, limit: int
+) -> tuple[list[Assignment], str | None]:
+    """Return a page of assignments, oldest first."""
+    statement = select(Assignment)
+    if node_id is not None:
+        statement = statement.where(Assignment.node_id == node_id)
+    if model_id is not None:
+        statement = statement.where(Assignment.model_id == model_id)
+    return await page(session, statement, Assignment.id, cursor=cursor, limit=limit)
+
+
 async def get_assignment(session: AsyncSession, node_id: str, model_id: str) -> Assignment | None:
     """Return the assignment of a model to a node."""
     statement = select(Assignment).where(Assignment.node_id == node_id, Assignment.model_id == model_id)

@@ -32,7 +32,7 @@ from control_api.fleet import repository as fleet_repository
 from control_api.fleet.node_auth import CurrentNode, current_node
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
-from control_api.kit.wire import IdStr, Page
+from control_api.kit.wire import IdStr, ModelIdStr, Page
 
 router = APIRouter(prefix="/v0", tags=["distribution"])
 
@@ -136,6 +136,20 @@ async def _manifest_reader(request: Request, session: ReadSession, node_id: IdSt
 async def get_manifest(request: Request, node_id: IdStr, session: ReadSession) -> Manifest:
     """Show everything that shall be on a node."""
     return await _distribution(request).manifest(session, node_id, store_id=request.state.store_id)
+
+
+@router.get("/assignments")
+async def page_assignments(
+    _: Reader,
+    session: ReadSession,
+    node_id: IdStr | None = None,
+    model_id: ModelIdStr | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Page[AssignmentOut]:
+    """List which models shall be on which nodes, with what is paused and what does not fit there, and why."""
+    rows, following = await repository.page_assignments(session, node_id=node_id, model_id=model_id, cursor=cursor, limit=limit)
+    return Page(items=[AssignmentOut.model_validate(row) for row in rows], next_cursor=following)
 
 
 @router.get("/nodes/{node_id}/assignments")

@@ -130,6 +130,7 @@ class AssignmentOut(Out):
     ``residency_reason`` why it is loaded only when it is asked for.
     """
 
+    node_id: str
     model_id: str
     generation: int
     residency: str

@@ -46,6 +46,9 @@ async def test_auto_goes_where_it_fits_and_skips_the_rest(api: Api) -> None:
     assert [(await task(api, i))["node_id"] for i in answer["task_ids"]] == [large.id]
     assert [s["node_id"] for s in answer["skipped"]] == [small.id]
     assert await assignments(api, small) == {}
+    (listed,) = (await api.http.get("/v0/assignments", params={"model_id": "a:1b"})).json()["items"]
+    assert (listed["node_id"], listed["residency"]) == (large.id, "resident")
+    assert (await api.http.get("/v0/assignments", params={"node_id": small.id})).json()["items"] == []
 
 
 async def test_an_order_beyond_the_memory_is_installed_and_loaded_on_demand_with_a_warning(api: Api) -> None:

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
         ("POST", "/v0/tasks/x/cancel", "operate", None),
         ("GET", "/v0/nodes/x/manifest", "read", None),
         ("GET", "/v0/nodes/x/assignments", "read", None),
+        ("GET", "/v0/assignments", "read", None),
     ],
 )
 async def test_nobody_gets_in_without_the_right(
