@@ -5,7 +5,7 @@ HOSTS ?= 0
 CHECK ?=
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference migration clean
+.PHONY: help demo test test-switch molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference pictures migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -71,6 +71,10 @@ lock: ## Resolve all dependencies again. Writes no index address.
 reference: ## Write the reference pages that come from the code.
 	@tools/env.sh dev
 	$(PY) tools/write_reference.py
+
+pictures: ## Make the pictures of docs/images again, from the dashboard on a fleet that the tests make up.
+	@tools/env.sh dev
+	$(PY) -m tests.dashboards.screenshots
 
 migration: ## Write a migration: make migration STORE=control M="add a column".
 	@tools/env.sh dev

@@ -1,108 +1,91 @@
-"""What is wrong right now, worst first, each with the page where it is put right."""
+"""How what is wrong is shown: a title in the user's language, and the page where it is put right."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 
-from control_api.client.schemas import HostState, JobStatus, ModelState, NodeOut, NodeState, TaskStatus
-from dashboards.components.status import Kind
+from control_api.client.schemas import AlertKind, AlertOut, Severity
+from dashboards.components.status import N_, Kind
 from dashboards.i18n import Language
 from dashboards.store import Snapshot
 
-RECENT = timedelta(hours=24)
-_ORDER: dict[Kind, int] = {"bad": 0, "warn": 1, "info": 2, "idle": 3, "ok": 4}
+
+@dataclass(frozen=True)
+class Look:
+    """How a kind of alert is shown; both texts are translated where they are shown."""
+
+    icon: str
+    title: str
+    action: str = N_("Look at the node")
+
+
+LOOKS: dict[AlertKind, Look] = {
+    AlertKind.NODE_OFFLINE: Look("offline", N_("Node %s is offline")),
+    AlertKind.NODE_LEFT_DRAINED: Look("pause", N_("Node %s was left drained")),
+    AlertKind.NODE_MANIFEST_REFUSED: Look("shield", N_("Node %s belongs to another control plane")),
+    AlertKind.NODE_GPU_UNAVAILABLE: Look("nodes", N_("Node %s does not see its GPUs")),
+    AlertKind.NODE_OUT_OF_ROTATION: Look("offline", N_("Node %s is not reached by a router")),
+    AlertKind.NODE_DEGRADED: Look("warning", N_("Node %s is degraded")),
+    AlertKind.NODE_ERROR: Look("warning", N_("Node %s reports an error")),
+    AlertKind.NODE_PEER_DISTRUSTED: Look("shield", N_("Node %s gave wrong bytes")),
+    AlertKind.NODE_PENDING: Look("user", N_("Node %s waits for approval"), N_("Approve")),
+    AlertKind.HOST_FAILED: Look("hosts", N_("The last job on host %s failed"), N_("Look at the job")),
+    AlertKind.HOST_DRIFTED: Look("hosts", N_("Host %s has drifted"), N_("Look at the hosts")),
+    AlertKind.JOB_LOST: Look("jobs", N_("Job %s was lost"), N_("Look at the job")),
+    AlertKind.JOB_FAILED: Look("jobs", N_("Job %s failed"), N_("Look at the job")),
+    AlertKind.WORKER_MISSING: Look("jobs", N_("No worker runs the jobs"), N_("Look at the jobs")),
+    AlertKind.TASK_FAILED: Look("download", N_("Download failed: %s"), N_("Look at the node")),
+    AlertKind.MODEL_UNSCHEDULABLE: Look("models", N_("Model %s fits on no node"), N_("Look at the model")),
+}
 
 
 @dataclass(frozen=True)
-class Alert:
-    """Something that wants a person. ``key`` names the thing; ``link`` and ``action`` lead to what can be done."""
+class Shown:
+    """An alert as a page shows it; ``link`` and ``action`` lead to what can be done."""
 
-    key: str
+    alert: AlertOut
     kind: Kind
     icon: str
     title: str
-    text: str
     link: str
     action: str
 
 
-def find(snapshot: Snapshot, words: Language) -> list[Alert]:
-    """Return what is wrong, worst first."""
-    found = [*_nodes(snapshot, words), *_hosts(snapshot, words), *_jobs(snapshot, words), *_tasks(snapshot, words)]
-    return sorted(found, key=lambda alert: _ORDER[alert.kind])
+def show(fleet: Snapshot, words: Language) -> list[Shown]:
+    """Return what is wrong as it is shown, in the order of the API: the critical first, of these the oldest."""
+    return [_shown(alert, fleet, words) for alert in fleet.alerts]
+
+
+def _shown(alert: AlertOut, fleet: Snapshot, words: Language) -> Shown:
+    look, kind = LOOKS[alert.kind], kind_of(alert)
+    title = words.gettext(look.title)
+    return Shown(
+        alert=alert,
+        kind=kind,
+        icon=look.icon,
+        title=title % alert.subject.name if "%s" in title else title,
+        link=_link(alert, fleet),
+        action=words.gettext(look.action),
+    )
+
+
+def kind_of(alert: AlertOut) -> Kind:
+    """Return the colour of an alert."""
+    return "bad" if alert.severity is Severity.CRITICAL else "warn"
+
+
+def _link(alert: AlertOut, fleet: Snapshot) -> str:
+    subject = alert.subject
+    if alert.kind is AlertKind.HOST_FAILED:
+        latest = next((job for job in fleet.jobs if any(host.id == subject.id for host in job.hosts)), None)
+        return page("jobs", id=latest.id) if latest else page("hosts")
+    if subject.type == "task":
+        task = next((task for task in fleet.tasks if task.id == subject.id), None)
+        return page("nodes", id=task.node_id) if task else page("models", tab="downloads")
+    if subject.type in ("host", "worker"):
+        return page("hosts" if subject.type == "host" else "jobs")
+    return page(f"{subject.type}s", id=subject.id)
 
 
 def page(name: str, **query: str) -> str:
     """Return the address of a page."""
     return f"/{name}" + (f"?{urlencode(query)}" if query else "")
-
-
-def _nodes(snapshot: Snapshot, words: Language) -> Iterator[Alert]:
-    _ = words.gettext
-    for node in snapshot.nodes:
-        link = page("nodes", id=node.id)
-        if node.state is NodeState.OFFLINE:
-            text = _("No heartbeat for a while. Requests go to other nodes.")
-            yield Alert(
-                f"node:{node.id}", "bad", "offline", _("Node %s is offline") % node.name, text, link, _("Look at the node")
-            )
-        elif node.state is NodeState.PENDING:
-            text = _("It registered with a shared enrolment token and is not used before somebody lets it in.")
-            title = _("Node %s waits for approval") % node.name
-            yield Alert(f"node:{node.id}", "warn", "user", title, text, link, _("Approve"))
-        elif node.degraded:
-            title = _("Node %s is degraded") % node.name
-            yield Alert(f"node:{node.id}", "warn", "warning", title, _why_degraded(node, words), link, _("Look at the node"))
-
-
-def _why_degraded(node: NodeOut, words: Language) -> str:
-    failed = [f"{model.id}: {model.error or ''}" for model in node.models if model.state is ModelState.FAILED]
-    return " · ".join(failed) or words.gettext("Not all of its models are loaded.")
-
-
-def _hosts(snapshot: Snapshot, words: Language) -> Iterator[Alert]:
-    _ = words.gettext
-    for host in snapshot.hosts:
-        if host.state is HostState.FAILED:
-            title = _("Host %s could not be provisioned") % host.name
-            latest = next((job for job in snapshot.jobs if any(h.id == host.id for h in job.hosts)), None)
-            text = (latest and latest.reason) or _("Its last job failed.")
-            link = page("jobs", id=latest.id) if latest else page("hosts")
-            yield Alert(f"host:{host.id}", "bad", "hosts", title, text, link, _("Look at the job"))
-
-
-def _jobs(snapshot: Snapshot, words: Language) -> Iterator[Alert]:
-    """Jobs that failed lately and that no later job of the same kind on the same hosts has put right."""
-    _ = words.gettext
-    told = {host.id for host in snapshot.hosts if host.state is HostState.FAILED}
-    settled: set[tuple[str, str]] = set()
-    for job in snapshot.jobs:
-        things = {(job.playbook, host.id) for host in job.hosts}
-        failed = job.status in (JobStatus.FAILED, JobStatus.LOST) and datetime.now(UTC) - job.created_at < RECENT
-        if failed and not things <= settled and not {host.id for host in job.hosts} <= told:
-            title = _("Job %s failed") % job.playbook
-            hosts = ", ".join(host.name for host in job.hosts)
-            yield Alert(
-                f"job:{job.id}", "bad", "jobs", title, job.reason or hosts, page("jobs", id=job.id), _("Look at the job")
-            )
-        if job.status.is_final:
-            settled |= things
-
-
-def _tasks(snapshot: Snapshot, words: Language) -> Iterator[Alert]:
-    """Downloads whose latest attempt failed, unless the node itself already says that it is degraded by it."""
-    _ = words.gettext
-    seen: set[tuple[str, str]] = set()
-    degraded = {node.id for node in snapshot.nodes if node.degraded}
-    for task in sorted(snapshot.tasks, key=lambda task: task.created_at, reverse=True):
-        thing = (task.node_id, task.model_id)
-        if task.status is TaskStatus.FAILED and thing not in seen and task.node_id not in degraded:
-            node = snapshot.node(task.node_id)
-            title = _("%(model)s did not reach %(node)s") % {
-                "model": task.model_id,
-                "node": node.name if node else task.node_id,
-            }
-            link = page("nodes", id=task.node_id)
-            yield Alert(f"task:{task.id}", "bad", "download", title, task.error or "", link, _("Look at the node"))
-        seen.add(thing)

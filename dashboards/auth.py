@@ -40,6 +40,11 @@ class SignedIn:
         """Whether to offer actions. Only what is shown: the API decides what is done."""
         return bool(self.scopes & {"operate", "admin"})
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether to offer keys and settings; as ``may_operate``."""
+        return "admin" in self.scopes
+
     def take(self, answer: SessionOut) -> None:
         """Use a fresh token."""
         self.user_name = answer.user.name

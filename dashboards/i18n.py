@@ -20,7 +20,7 @@ LOCALE_DIR = Path(__file__).parent / "locale"
 SOURCE_LANGUAGE = "en"
 LANGUAGES: Mapping[str, str] = MappingProxyType({"en": "English", "ja": "日本語"})
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class Language:
@@ -41,10 +41,10 @@ class Language:
         return str(format_percent(int(share * 100) / 100, locale=self.code))
 
     def size(self, value_bytes: float) -> str:
-        """Return a size with a decimal unit, as vendors and hubs write it."""
+        """Return a size with a binary unit, as the API writes it in what it says."""
         unit = 0
-        while value_bytes >= 1000 and unit < len(_UNITS) - 1:
-            value_bytes, unit = value_bytes / 1000, unit + 1
+        while value_bytes >= 1024 and unit < len(_UNITS) - 1:
+            value_bytes, unit = value_bytes / 1024, unit + 1
         return f"{self.number(value_bytes, 1 if unit > 1 else 0)} {_UNITS[unit]}"
 
     def speed(self, value_bps: float) -> str:

@@ -113,10 +113,11 @@ class Shell:
 
     def _show_navigation(self) -> None:
         snapshot = self._store.snapshot
-        wrong = [alert for alert in alerts.find(snapshot, self._words) if alert.kind == "bad"]
+        wrong = [alert for alert in snapshot.alerts if alerts.kind_of(alert) == "bad"]
         running = [job for job in snapshot.jobs if job.status is JobStatus.RUNNING]
         counts = {"overview": ("bad", len(wrong)), "jobs": ("info", len(running))}
-        context = {"pages": PAGES, "current": self._name, "counts": counts, "toasts": dict(self._toasts)}
+        shown = {name: entry for name, entry in PAGES.items() if self._user.is_admin or not entry.admin or name == self._name}
+        context = {"pages": shown, "current": self._name, "counts": counts, "toasts": dict(self._toasts)}
         self.navigation.draw(render("navigation.html", self._words, **context))
 
     def _changed(self) -> None:

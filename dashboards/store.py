@@ -2,20 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import structlog
 
 from control_api.client import ApiError, Client, NotSignedIn
-from control_api.client.schemas import HostOut, HubOut, JobOut, ModelOut, NodeOut, TaskOut
+from control_api.client.schemas import AlertOut, AssignmentOut, HostOut, HubOut, JobOut, ModelOut, NodeOut, TaskOut
 
 log = structlog.get_logger()
 
-TOPICS = ("nodes", "tasks", "jobs", "models")
+TOPICS = ("nodes", "tasks", "jobs", "models", "alerts")
 # Everything is read again this often, whatever the events say: figures of heartbeats have none.
 REFRESH_S = 10.0
 # Events come in bursts; a list is read once for all of them, and never more than a quarter of the time goes into reading.
@@ -24,6 +25,7 @@ REST_FACTOR = 3.0
 # Failures are retried in silence for so long before anybody is told.
 SILENCE_S = 8.0
 JOBS_SHOWN = 200
+TASKS_SHOWN = 500
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,34 @@ class Snapshot:
     hub: HubOut = field(default_factory=lambda: HubOut(models=[], hub_reachable=True))
     jobs: tuple[JobOut, ...] = ()
     tasks: tuple[TaskOut, ...] = ()
+    assignments: tuple[AssignmentOut, ...] = ()
+    alerts: tuple[AlertOut, ...] = ()
     loaded: bool = False
     problem: ApiError | None = None
     read_at: datetime | None = None
+
+    @cached_property
+    def wishes(self) -> Mapping[str, Mapping[str, AssignmentOut]]:
+        """What shall be on each node, by model."""
+        found: dict[str, dict[str, AssignmentOut]] = {}
+        for wish in self.assignments:
+            found.setdefault(wish.node_id, {})[wish.model_id] = wish
+        return found
+
+    @cached_property
+    def open_tasks(self) -> Sequence[TaskOut]:
+        """The downloads that have not ended."""
+        return [task for task in self.tasks if task.status.is_open]
+
+    @cached_property
+    def latest_tasks(self) -> Mapping[tuple[str, str], TaskOut]:
+        """The latest download of each model to each node."""
+        oldest_first = sorted(self.tasks, key=lambda task: task.created_at)
+        return {(task.node_id, task.model_id): task for task in oldest_first}
+
+    def is_latest(self, task: TaskOut) -> bool:
+        """Whether a download was not ordered again since."""
+        return self.latest_tasks[task.node_id, task.model_id] is task
 
     def node(self, node_id: str) -> NodeOut | None:
         """Return a node by its id."""
@@ -55,12 +82,13 @@ class Snapshot:
 
 # Which lists an event of a topic makes out of date.
 _TOUCHES = {
-    "nodes": {"nodes", "hosts", "hub"},
-    "tasks": {"tasks", "nodes", "hub"},
+    "nodes": {"nodes", "hosts", "hub", "assignments"},
+    "tasks": {"tasks", "nodes", "hub", "assignments"},
     "jobs": {"jobs", "hosts"},
-    "models": {"models", "hub", "nodes"},
+    "models": {"models", "hub", "nodes", "assignments"},
+    "alerts": {"alerts"},
 }
-_ALL = frozenset({"hosts", "nodes", "models", "hub", "jobs", "tasks"})
+_ALL = frozenset({"hosts", "nodes", "models", "hub", "jobs", "tasks", "assignments", "alerts"})
 
 
 class FleetStore:
@@ -143,7 +171,9 @@ class FleetStore:
             "models": client.models.list,
             "hub": client.models.hub,
             "jobs": lambda: client.jobs.list(limit=JOBS_SHOWN),
-            "tasks": client.tasks.list,
+            "tasks": lambda: client.tasks.list(limit=TASKS_SHOWN),
+            "assignments": client.models.assignments,
+            "alerts": client.alerts.list,
         }
         names = sorted(wanted)
         answers = await asyncio.gather(*(readers[name]() for name in names), return_exceptions=True)

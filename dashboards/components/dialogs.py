@@ -1,6 +1,7 @@
 """Dialogs: a question before something is done, and forms. Panel's own components, so that focus stays inside them."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import panel as pn
@@ -12,6 +13,9 @@ from dashboards.components.view import View
 from dashboards.i18n import Language
 from dashboards.templating import render
 from dashboards.web import explain
+
+# The second click of a double click comes within this. Longer than the wait that systems are set to.
+DOUBLE_CLICK_S = 0.6
 
 type Doing = Callable[[], Awaitable[None]]
 type Change = Callable[[Callable[[], None]], None]
@@ -30,6 +34,8 @@ class FormDialog:
         self._change = change
         self._lead = ""
         self._do: Doing | None = None
+        self._busy = False
+        self._asked = 0
         self._text = View(margin=(0, 10, 8, 10))
         self._fields = ui.Column(sizing_mode="stretch_width")
         self._accept = ui.Button(label=action, color="primary", variant="contained")
@@ -41,14 +47,16 @@ class FormDialog:
             self._text, self._fields, buttons, title=title, title_variant="h5", width_option="sm", sizing_mode="stretch_width"
         )
 
-    def ask(self, title: str, text: str, action: str, do: Doing, *, danger: bool = True) -> None:
+    def ask(self, title: str, text: str, action: str, do: Doing, *, danger: bool = True, fields: Sequence[Any] = ()) -> None:
         """Open the dialog as a question; ``danger``: the answer cannot be taken back."""
 
         def show() -> None:
+            self._fields.objects = list(fields)
             self.dialog.title, self._accept.label = title, action
             self._accept.color = "error" if danger else "primary"
             self._open(text, do)
 
+        self._asked += 1
         self._change(show)
 
     def fill(self, text: str, fields: list[Any], do: Doing) -> None:
@@ -58,6 +66,7 @@ class FormDialog:
             self._fields.objects = fields
             self._open(text, do)
 
+        self._asked += 1
         self._change(show)
 
     async def _cancelled(self, _: object) -> None:
@@ -77,26 +86,32 @@ class FormDialog:
 
     async def _accepted(self, _: object) -> None:
         do = self._do
-        if do is None:
+        if do is None or self._busy:
             return
+        self._busy, asked = True, self._asked
         self._change(self._doing)
-        problem = None
+        problem: str | None = self._words.gettext("This went wrong. The log of the dashboard says why.")
         try:
             await do()
+            problem = None
+            if asked != self._asked:  # It asks the next question, to which the second click of a double click is no answer.
+                await asyncio.sleep(DOUBLE_CLICK_S)
         except ApiError as error:
             problem = explain(error, self._words)
         except ValidationError as error:
             problem = error.errors()[0]["msg"]
         except ValueError as error:
             problem = str(error)
-        self._change(lambda: self._ended(do, problem))
+        finally:
+            self._change(lambda: self._ended(do, problem))
 
     def _doing(self) -> None:
         self._accept.disabled = True
 
     def _ended(self, did: Doing, problem: str | None) -> None:
-        self._accept.disabled = False
+        self._accept.disabled = self._busy = False
         if problem:
             self._show(self._lead, problem)
-        elif did is self._do:  # Otherwise what was done asked the next question.
+        elif did is self._do:
+            self._do = None
             self._close()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState
+from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState, TaskStatus
 
 Kind = Literal["ok", "info", "warn", "bad", "idle"]
 
@@ -61,6 +61,32 @@ MODEL: dict[ModelState, Look] = {
     ModelState.FAILED: Look("bad", "error", N_("Failed")),
     ModelState.REMOVING: Look("idle", "busy", N_("Removing"), spin=True),
     ModelState.ORPHANED: Look("warn", "warning", N_("Not wanted any more")),
+}
+
+# Why a router takes a node out of rotation.
+BREAKER: dict[str, str] = {
+    "unreachable": N_("it cannot be reached"),
+    "lost": N_("it cut off answers"),
+    "silent": N_("it did not answer in time"),
+    "error": N_("it answered with errors"),
+    "breaks_streams": N_("it breaks streams off"),
+}
+
+WISH: dict[str, Look] = {
+    "resident": Look("ok", "pin", N_("Always loaded")),
+    "on_demand": Look("info", "clock", N_("Loaded on demand")),
+    "refused": Look("bad", "error", N_("Refused")),
+    "paused": Look("idle", "stop", N_("Cancelled")),
+    "none": Look("idle", "none", N_("Not assigned")),
+}
+
+TASK: dict[TaskStatus, Look] = {
+    TaskStatus.PENDING: Look("idle", "clock", N_("Waiting")),
+    TaskStatus.WAITING_FOR_NODE: Look("warn", "offline", N_("Waiting for the node")),
+    TaskStatus.IN_PROGRESS: Look("info", "download", N_("Downloading")),
+    TaskStatus.COMPLETED: Look("ok", "ready", N_("Completed")),
+    TaskStatus.FAILED: Look("bad", "error", N_("Failed")),
+    TaskStatus.CANCELLED: Look("idle", "stop", N_("Cancelled")),
 }
 
 LIFECYCLE: dict[str, Look] = {

@@ -1,64 +1,4 @@
-// Shows the HTML that Python renders and tells Python what the user does with it.
-// The page's own markup is kept in step by patching, so focus, scroll position and open details survive an update.
-
-const KEYED = (node) => (node.nodeType === 1 ? node.dataset.key || node.id || "" : "")
-
-function patchAttributes(from, to) {
-  for (const {name} of [...from.attributes]) {
-    if (!to.hasAttribute(name) && !(name === "open" && from.tagName === "DETAILS")) {
-      from.removeAttribute(name)
-    }
-  }
-  for (const {name, value} of to.attributes) {
-    if (from.getAttribute(name) !== value) {
-      from.setAttribute(name, value)
-    }
-  }
-}
-
-function same(a, b) {
-  return a.nodeType === b.nodeType && a.nodeName === b.nodeName && KEYED(a) === KEYED(b)
-}
-
-function patch(from, to) {
-  if (from.nodeType !== 1) {
-    if (from.nodeValue !== to.nodeValue) {
-      from.nodeValue = to.nodeValue
-    }
-    return
-  }
-  patchAttributes(from, to)
-  if (from.dataset.keep === undefined) {
-    patchChildren(from, to)
-  }
-}
-
-function patchChildren(from, to) {
-  let current = from.firstChild
-  for (const wanted of [...to.childNodes]) {
-    let match = current
-    if (KEYED(wanted)) {
-      while (match && !same(match, wanted)) {
-        match = match.nextSibling
-      }
-    }
-    if (match && same(match, wanted)) {
-      patch(match, wanted)
-      if (match !== current) {
-        from.insertBefore(match, current)
-      } else {
-        current = current.nextSibling
-      }
-    } else {
-      from.insertBefore(wanted, current)
-    }
-  }
-  while (current) {
-    const next = current.nextSibling
-    current.remove()
-    current = next
-  }
-}
+// Shows the HTML that Python renders, kept in step by patch.js, and tells Python what the user does with it.
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60], ["second", 1]]
 
@@ -67,14 +7,23 @@ function relative(seconds, language) {
   return new Intl.RelativeTimeFormat(language, {numeric: "auto", style: "short"}).format(Math.trunc(seconds / size), unit)
 }
 
+function elapsed(seconds) {
+  const left = Math.max(0, Math.trunc(seconds))
+  const two = (part) => String(part).padStart(2, "0")
+  return `${Math.trunc(left / 3600)}:${two(Math.trunc(left / 60) % 60)}:${two(left % 60)}`
+}
+
 // The browser knows the user's clock and time zone; the server does not.
 function showTimes(root) {
   const language = document.documentElement.lang
   for (const element of root.querySelectorAll("time[datetime]")) {
     const at = new Date(element.dateTime)
-    const text = element.dataset.clock === undefined
-      ? relative((at - Date.now()) / 1000, language)
-      : at.toLocaleTimeString(language, {hour12: false})
+    let text = relative((at - Date.now()) / 1000, language)
+    if (element.dataset.clock !== undefined) {
+      text = at.toLocaleTimeString(language, {hour12: false})
+    } else if (element.dataset.elapsed !== undefined) {
+      text = elapsed((Date.now() - at) / 1000)
+    }
     if (element.textContent !== text) {
       element.textContent = text
     }
@@ -150,11 +99,45 @@ function act(model, element) {
   }
 }
 
+const COPIED_MS = 2000
+
+async function copy(element) {
+  try {
+    await navigator.clipboard.writeText(element.dataset.copy)
+  } catch {
+    // Without https there is no clipboard but this one.
+    const field = document.createElement("textarea")
+    field.value = element.dataset.copy
+    element.after(field)
+    field.select()
+    document.execCommand("copy")
+    field.remove()
+  }
+  element.dataset.copied = ""
+  setTimeout(() => delete element.dataset.copied, COPIED_MS)
+}
+
+// A button waits until Python has done what it asked for.
+function showRunning(root, running) {
+  for (const element of root.querySelectorAll("button[data-action]")) {
+    element.ariaBusy = running.has(keyOf(element.dataset)) ? "true" : null
+  }
+}
+
+function keyOf({action, value}) {
+  return `${action} ${value ?? ""}`
+}
+
 export function render({model}) {
   const root = document.createElement("div")
+  const running = new Set()
+  const redraw = () => {
+    draw(root, model.html)
+    showRunning(root, running)
+  }
   root.className = "view"
-  draw(root, model.html)
-  model.on("html", () => draw(root, model.html))
+  redraw()
+  model.on("html", redraw)
 
   root.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-nav]")
@@ -169,9 +152,20 @@ export function render({model}) {
       language.href = `/language?lang=${language.dataset.language}&next=${encodeURIComponent(here)}`
       return
     }
+    const source = event.target.closest("[data-copy]")
+    if (source) {
+      copy(source)
+      return
+    }
     const element = event.target.closest("[data-action]")
-    if (element && !element.dataset.on) {
-      event.preventDefault()
+    if (!element || element.dataset.on) {
+      return
+    }
+    event.preventDefault()
+    // The second click of a double click is not a second wish, least of all for the button that came in its place.
+    if (event.detail < 2 && !running.has(keyOf(element.dataset))) {
+      running.add(keyOf(element.dataset))
+      showRunning(root, running)
       act(model, element)
     }
   })
@@ -186,6 +180,10 @@ export function render({model}) {
 
   model.on("msg:custom", (event) => {
     const message = event.data ?? event
+    if (message.done) {
+      running.delete(keyOf(message.done))
+      showRunning(root, running)
+    }
     if (message.append) {
       append(root, message.to, message.append)
     }

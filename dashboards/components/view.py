@@ -13,7 +13,8 @@ from panel.custom import JSComponent
 log = structlog.get_logger()
 
 HERE = Path(__file__).parent
-STYLES = (HERE / "muster.css").read_text(encoding="utf-8")
+STYLES = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("muster.css", "lists.css"))
+SCRIPT = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("patch.js", "view.js"))
 # What a browser sends is cut to this before anybody looks at it.
 LONGEST_VALUE = 100_000
 
@@ -34,12 +35,13 @@ class View(JSComponent):
 
     Elements with ``data-action`` report clicks (fields with ``data-on``: that event), links with
     ``data-nav`` change the page without loading it again, ``<time datetime>`` is shown in the user's zone and language.
+    A button that is pressed again before its handler has ended does nothing; one with ``data-copy`` copies that text.
     """
 
     html = param.String(default="", doc="Trusted markup: rendered by a template that escapes.")
     navigates = param.Boolean(default=False, doc="Whether this view reports the browser's back and forward buttons.")
 
-    _esm = HERE / "view.js"
+    _esm = SCRIPT
     _stylesheets: ClassVar[list[str]] = [STYLES]
 
     def __init__(self, on_action: ActionHandler | None = None, **params: Any) -> None:
@@ -54,7 +56,10 @@ class View(JSComponent):
         handler = self._on_action
 
         async def run() -> None:
-            await handler(action)
+            try:
+                await handler(action)
+            finally:
+                self._send_msg({"done": {"action": action.name, "value": action.value}})
 
         pn.state.execute(run)
 

@@ -1,6 +1,6 @@
 """What every page has: the fleet, the user's own client, the language, and ways to go somewhere and to say something."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from control_api.client import ApiError, Client
 from dashboards.auth import SignedIn
+from dashboards.components.listing import Listing
 from dashboards.components.view import Action, View
 from dashboards.i18n import Language
 from dashboards.router_client import RouterClient
@@ -21,7 +22,16 @@ from dashboards.web import explain
 class Ask(Protocol):
     """Ask the user before something is done that cannot be taken back or that others notice."""
 
-    def __call__(self, title: str, text: str, action: str, do: Callable[[], Awaitable[None]], *, danger: bool = True) -> None:
+    def __call__(
+        self,
+        title: str,
+        text: str,
+        action: str,
+        do: Callable[[], Awaitable[None]],
+        *,
+        danger: bool = True,
+        fields: Sequence[Any] = (),
+    ) -> None:
         """Show a question with ``action`` as the answer that does it; ``danger``: it cannot be taken back."""
 
 
@@ -48,6 +58,7 @@ class Page:
     """One page of one session. Only the page that is shown is kept up to date."""
 
     template: str
+    listing: Listing[Any] | None = None
 
     def __init__(self, desk: Desk, query: Mapping[str, str]) -> None:
         self.desk = desk
@@ -60,9 +71,13 @@ class Page:
         return {}
 
     async def act(self, action: Action) -> None:
-        """Do what the user asked for; links to other pages are the same everywhere."""
+        """Do what the user asked for; links, lists and reading anew are the same everywhere."""
         if action.name == "go":
             await self.desk.go(action.value)
+        elif action.name == "reload":
+            self.desk.store.touch()
+        elif self.listing and self.listing.take(action):
+            self.refresh()
 
     async def enter(self) -> None:
         """Start what the page needs while it is shown."""
@@ -93,7 +108,8 @@ class Page:
         """Return the page's markup."""
         snapshot = self.desk.store.snapshot
         problem = explain(snapshot.problem, self.desk.words) if snapshot.problem else None
-        return render(self.template, self.desk.words, snapshot=snapshot, problem=problem, user=self.desk.user, **self.context())
+        common = {"snapshot": snapshot, "problem": problem, "user": self.desk.user, "listing": self.listing}
+        return render(self.template, self.desk.words, **common, **self.context())
 
     def text(self, message: str) -> str:
         """Return a text in the user's language."""

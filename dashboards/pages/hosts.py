@@ -6,8 +6,9 @@ from panel import ui
 from panel.viewable import Viewable
 from pydantic import ValidationError
 
-from control_api.client.schemas import HostCreate, JobCreate
+from control_api.client.schemas import HostCreate, HostOut, JobCreate
 from dashboards.components.dialogs import FormDialog, typed
+from dashboards.components.listing import Listing
 from dashboards.components.view import Action
 from dashboards.pages.base import Desk, Page
 
@@ -18,10 +19,21 @@ class Hosts(Page):
     """Lists hosts, adds and provisions them."""
 
     template = "hosts.html"
+    listing: Listing[HostOut]
 
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
+        self.listing = Listing(
+            {"name": lambda host: host.name, "address": lambda host: host.address, "state": lambda host: host.state},
+            lambda host: f"{host.name} {host.address} {' '.join(host.tags)}",
+            lambda host: host.state,
+            order="name",
+        )
         self._form = FormDialog(desk.words, desk.change, self.text("Add a host"), self.text("Add the host"))
+
+    def context(self) -> dict[str, Any]:
+        """Return the hosts that are shown."""
+        return {"rows": self.listing.rows(self.desk.store.snapshot.hosts)}
 
     def content(self) -> list[Viewable]:
         """Return the list and its dialog."""

@@ -8,7 +8,8 @@ from typing import Any
 from panel.viewable import Viewable
 
 from control_api.client import ApiError
-from control_api.client.schemas import JobEventOut, JobOut
+from control_api.client.schemas import ChangeOut, JobDetail, JobEventOut, JobHostOut, JobOut
+from dashboards.components.listing import Listing
 from dashboards.components.view import Action, View
 from dashboards.pages.base import Desk, Page
 from dashboards.templating import render
@@ -25,15 +26,24 @@ def readable(stdout: str) -> str:
     return _RULE.sub("", stdout).strip("\r\n")
 
 
+def failed_hosts(job: JobOut) -> list[str]:
+    """Return the names of the hosts on which a job failed or that it did not reach: those that a retry is for."""
+    return [name for name, counts in job.recap.items() if counts.get("failed") or counts.get("unreachable")]
+
+
 class Jobs(Page):
     """Lists jobs; with ``?id=`` shows one and follows its output."""
 
+    listing: Listing[Any]
+
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
-        self._job: JobOut | None = None
+        self._job: JobDetail | None = None
+        self._changes: list[ChangeOut] | None = None
         self._missing: str | None = None
         self._output = View(html=render("output.html", desk.words), margin=(20, 0))
-        self._hosts = View()
+        self._hosts = View(self.act)
+        self.listing = _hosts() if "id" in query else _jobs()
         self._following: asyncio.Task[None] | None = None
         self._lines: list[JobEventOut] = []
 
@@ -49,14 +59,19 @@ class Jobs(Page):
     def context(self) -> dict[str, Any]:
         """Return the job that is shown."""
         if "id" not in self.query:
-            return {}
-        return {"job": self._shown(), "missing": self._missing}
+            return {"rows": self.listing.rows(self.desk.store.snapshot.jobs), "failed_hosts": failed_hosts}
+        return {"job": self._shown(), "missing": self._missing, "failed_hosts": failed_hosts}
 
     def draw(self) -> None:
         """Show the job and its hosts as they are now."""
         super().draw()
         if "id" in self.query:
-            self._hosts.draw(render("job_hosts.html", self.desk.words, job=self._shown()))
+            job = self._shown()
+            bad = set(failed_hosts(job)) if job else set()
+            rows = self.listing.rows(sorted(job.hosts, key=lambda host: host.name not in bad)) if job else None
+            slowest = self._job.slowest_tasks if self._job else []
+            context = {"job": job, "rows": rows, "slowest": slowest, "changes": self._changes}
+            self._hosts.draw(render("job_hosts.html", self.desk.words, **context))
 
     async def enter(self) -> None:
         """Read the job and follow its output."""
@@ -72,7 +87,7 @@ class Jobs(Page):
         await super().leave()
 
     async def act(self, action: Action) -> None:
-        """Cancel a job or run it again."""
+        """Cancel a job, run it again, or read what it changed."""
         if action.name == "cancel":
             self.desk.ask(
                 self.text("Cancel this job?"),
@@ -85,6 +100,10 @@ class Jobs(Page):
                 job = await self.desk.client.jobs.retry(action.value)
                 self.desk.store.touch("jobs")
                 await self.desk.go(f"/jobs?id={job.id}")
+        elif action.name == "changes" and "id" in self.query:
+            with self.reporting():
+                self._changes = await self.desk.client.jobs.changes(self.query["id"])
+                self.refresh()
         else:
             await super().act(action)
 
@@ -92,7 +111,7 @@ class Jobs(Page):
         return self.desk.store.snapshot.job(self.query["id"]) or self._job
 
     async def _cancel(self, job_id: str) -> None:
-        self._job = await self.desk.client.jobs.cancel(job_id)
+        await self.desk.client.jobs.cancel(job_id)
         self.desk.store.touch("jobs")
 
     async def _follow(self, job_id: str) -> None:
@@ -107,6 +126,7 @@ class Jobs(Page):
             finally:
                 flusher.cancel()
                 self._flush()
+            self._job = await self.desk.client.jobs.get(job_id)
             self.desk.store.touch("jobs", "hosts")
         except ApiError as error:
             self._missing = explain(error, self.desk.words)
@@ -123,3 +143,26 @@ class Jobs(Page):
         if lines:
             html = render("output_lines.html", self.desk.words, lines=lines)
             self.desk.change(lambda: self._output.append(OUTPUT, html))
+
+
+def _jobs() -> Listing[JobOut]:
+    def took_s(job: JobOut) -> float:
+        return (job.finished_at - job.started_at).total_seconds() if job.finished_at and job.started_at else -1
+
+    return Listing(
+        {
+            "job": lambda job: job.playbook,
+            "state": lambda job: job.status,
+            "by": lambda job: job.requested_by,
+            "created": lambda job: job.created_at,
+            "took": took_s,
+        },
+        lambda job: f"{job.playbook} {job.requested_by} {job.reason or ''} {' '.join(host.name for host in job.hosts)}",
+        lambda job: job.status,
+        order="created",
+        descending=True,
+    )
+
+
+def _hosts() -> Listing[JobHostOut]:
+    return Listing({}, lambda host: host.name)

@@ -5,49 +5,76 @@ from typing import Any
 from panel import ui
 from panel.viewable import Viewable
 
-from control_api.client.schemas import DistributeRequest, HubModelOut, RegisterModelRequest
+from control_api.client.schemas import DistributeRequest, RegisterModelRequest, TaskOut
 from dashboards.components.dialogs import FormDialog, typed
+from dashboards.components.listing import Listing
 from dashboards.components.view import Action
-from dashboards.pages.base import Desk, Page
+from dashboards.pages.base import Desk
+from dashboards.pages.orders import Orders
+from dashboards.places import places
 
-TABS = ("hub", "local")
+TABS = ("hub", "local", "downloads")
 
 
-class Models(Page):
-    """The hub list as cards; with ``?tab=local`` the registered models with where they are."""
+class Models(Orders):
+    """The hub list as cards, ``?tab=local`` the registered models, ``?tab=downloads`` their way; ``?id=`` shows one."""
 
-    template = "models.html"
+    listing: Listing[Any]
 
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
         self._form = FormDialog(desk.words, desk.change, self.text("Register a model from a hub"), self.text("Register"))
-        self._search = ""
+        self._tab = query["tab"] if query.get("tab") in TABS else TABS[0]
+        self.listing = self._downloads() if self._tab == "downloads" else _models()
+
+    @property
+    def template(self) -> str:  # type: ignore[override]
+        """One of the lists, or one model."""
+        return "model.html" if "id" in self.query else "models.html"
 
     def content(self) -> list[Viewable]:
         """Return the list and its dialog."""
         return [self.view, self._form.dialog]
 
     def context(self) -> dict[str, Any]:
-        """Return the tab, the hub list as searched, and where registered models are."""
+        """Return a list as searched, or the model that is shown and where it is."""
         fleet = self.desk.store.snapshot
-        where: dict[str, list[Any]] = {model.id: [] for model in fleet.models}
-        for node in fleet.nodes:
-            for model in node.models:
-                if model.id in where:
-                    where[model.id].append((node, model))
+        if model_id := self.query.get("id"):
+            model = next((model for model in fleet.models if model.id == model_id), None)
+            tasks = [task for task in fleet.tasks if task.model_id == model_id]
+            return {"model": model, "places": places(fleet, model_id=model_id), "tasks": tasks}
+        every: dict[str, Any] = {"hub": fleet.hub.models, "local": fleet.models, "downloads": fleet.tasks}
         return {
-            "tab": self.query.get("tab") if self.query.get("tab") in TABS else TABS[0],
-            "hub": [model for model in fleet.hub.models if self._matches(model)],
-            "search": self._search,
-            "where": where,
+            "tab": self._tab,
+            "every": every[self._tab],
+            "rows": self.listing.rows(every[self._tab]),
+            "places": self._places,
         }
 
+    def _places(self, model_id: str) -> list[Any]:
+        return places(self.desk.store.snapshot, model_id=model_id)
+
+    def _downloads(self) -> Listing[TaskOut]:
+        def node_name(task: TaskOut) -> str:
+            node = self.desk.store.snapshot.node(task.node_id)
+            return node.name if node else task.node_id
+
+        return Listing(
+            {
+                "model": lambda task: task.model_id,
+                "node": node_name,
+                "state": lambda task: task.status,
+                "created": lambda task: task.created_at,
+            },
+            lambda task: f"{task.model_id} {node_name(task)} {task.error or ''}",
+            lambda task: task.status,
+            order="created",
+            descending=True,
+        )
+
     async def act(self, action: Action) -> None:
-        """Search, register, distribute or forget a model."""
-        if action.name == "search":
-            self._search = action.value.strip().lower()
-            self.refresh()
-        elif action.name == "register":
+        """Register, distribute or forget a model."""
+        if action.name == "register":
             with self.reporting(self.text("%s is registered. Nodes that it fits fetch it now.") % action.value):
                 await self.desk.client.models.register(RegisterModelRequest(model=action.value))
                 self.desk.store.touch("hub", "models", "nodes")
@@ -60,22 +87,20 @@ class Models(Page):
         else:
             await super().act(action)
 
-    def _matches(self, model: HubModelOut) -> bool:
-        text = f"{model.id} {model.name} {model.description} {' '.join(model.tags)}".lower()
-        return all(word in text for word in self._search.split())
-
     async def _distribute(self, model_id: str) -> None:
         with self.reporting():
             answer = await self.desk.client.models.distribute(DistributeRequest(model=model_id))
             started = self.desk.words.ngettext("%d download ordered.", "%d downloads ordered.", len(answer.task_ids))
             lines = [started % len(answer.task_ids), *answer.warnings, *(skipped.reason for skipped in answer.skipped)]
-            self.desk.say("ok", " ".join(lines))
-            self.desk.store.touch("tasks", "nodes", "hub")
+            self.desk.say("ok" if answer.task_ids or not lines[1:] else "bad", " ".join(lines))
+            self.desk.store.touch("tasks", "nodes", "hub", "assignments")
 
     def _ask_forget(self, model_id: str) -> None:
         async def forget() -> None:
             await self.desk.client.models.delete(model_id)
-            self.desk.store.touch("models", "hub", "nodes")
+            self.desk.store.touch("models", "hub", "nodes", "assignments")
+            if "id" in self.query:
+                await self.desk.go("/models?tab=local")
 
         text = self.text("It is not answered any more, and every node deletes its files.")
         self.desk.ask(self.text("Delete model %s?") % model_id, text, self.text("Delete the model"), forget)
@@ -98,3 +123,16 @@ class Models(Page):
             self.desk.store.touch("hub", "models", "nodes")
 
         self._form.fill(_("Only its description is stored here; nodes fetch the files from the hub."), [source, name], register)
+
+
+def _models() -> Listing[Any]:
+    """Return how models are searched and ordered; those of the hub stay in the order of the list."""
+    return Listing(
+        {
+            "model": lambda model: model.id,
+            "state": lambda model: model.lifecycle_status,
+            "size": lambda model: model.size_bytes,
+        },
+        lambda model: f"{model.id} {model.name} {model.description} {' '.join(model.tags)}",
+        lambda model: model.lifecycle_status,
+    )

@@ -4,7 +4,8 @@ from typing import Any
 
 from control_api.client.schemas import HostState, JobStatus, NodeState, TaskStatus
 from dashboards import alerts
-from dashboards.pages.base import Page
+from dashboards.components.view import Action
+from dashboards.pages.base import Desk, Page
 
 ALERTS_SHOWN = 8
 JOBS_SHOWN = 5
@@ -15,13 +16,25 @@ class Overview(Page):
 
     template = "overview.html"
 
+    def __init__(self, desk: Desk, query: dict[str, str]) -> None:
+        super().__init__(desk, query)
+        self._all = False
+
+    async def act(self, action: Action) -> None:
+        """Show all that is wrong, not only the worst."""
+        if action.name == "all-alerts":
+            self._all = True
+            self.refresh()
+        else:
+            await super().act(action)
+
     def context(self) -> dict[str, Any]:
         """Return the alerts and the figures."""
         fleet = self.desk.store.snapshot
-        found = alerts.find(fleet, self.desk.words)
+        found = alerts.show(fleet, self.desk.words)
         return {
-            "alerts": found[:ALERTS_SHOWN],
-            "hidden_alerts": len(found[ALERTS_SHOWN:]),
+            "alerts": found if self._all else found[:ALERTS_SHOWN],
+            "hidden_alerts": 0 if self._all else len(found[ALERTS_SHOWN:]),
             "nodes_online": sum(node.state is NodeState.ONLINE for node in fleet.nodes),
             "hosts_provisioned": sum(host.state is HostState.PROVISIONED for host in fleet.hosts),
             "models_ready": sum(model.lifecycle_status == "ready" for model in fleet.models),

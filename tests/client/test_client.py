@@ -10,7 +10,7 @@ import pytest
 
 from control_api.client import ApiError, ApiUnreachable, Client, LiveEvent, NotSignedIn
 from control_api.client.schemas import HostCreate, JobStatus, NodeState
-from tests.dashboards import fake_api, fleet_data
+from tests.dashboards import fake_api, fake_fleet, fleet_data, fleet_jobs
 from tests.dashboards.conftest import api, fleet  # noqa: F401 - fixtures
 from tests.dashboards.servers import Running
 from tests.dashboards.waiting import until
@@ -40,12 +40,12 @@ async def test_lists_are_read_page_after_page() -> None:
     assert [node.name for node in await answering(handler).nodes.list()] == [f"gpu-{i}" for i in range(5)]
 
 
-async def test_only_what_is_set_is_sent(client: Client, fleet: fake_api.Fleet) -> None:  # noqa: F811
+async def test_only_what_is_set_is_sent(client: Client, fleet: fake_fleet.Fleet) -> None:  # noqa: F811
     await client.hosts.create(HostCreate(name="gpu-09", address="10.0.0.9", tags=["a"]))
     assert fleet.calls[-1] == ("POST", "/v0/hosts", {"name": "gpu-09", "address": "10.0.0.9", "tags": ["a"]})
 
 
-async def test_errors_carry_what_the_api_said(client: Client, fleet: fake_api.Fleet) -> None:  # noqa: F811
+async def test_errors_carry_what_the_api_said(client: Client, fleet: fake_fleet.Fleet) -> None:  # noqa: F811
     with pytest.raises(ApiError) as caught:
         await client.hosts.create(HostCreate(name="gpu-01", address="10.0.0.9"))
     error = caught.value
@@ -86,7 +86,7 @@ async def test_ids_cannot_leave_their_place_in_the_path() -> None:
     assert paths == ["/v0/hosts/..%2Fapi-keys%2F1%3Fx%23y", "/v0/models/hf%2Forg:7b"]
 
 
-async def test_a_token_that_changes_is_asked_for_each_call(api: Running, fleet: fake_api.Fleet) -> None:  # noqa: F811
+async def test_a_token_that_changes_is_asked_for_each_call(api: Running, fleet: fake_fleet.Fleet) -> None:  # noqa: F811
     tokens = iter(["wrong", fake_api.SERVICE_TOKEN])
 
     async def token() -> str:
@@ -98,7 +98,7 @@ async def test_a_token_that_changes_is_asked_for_each_call(api: Running, fleet: 
         assert await client.nodes.list()
 
 
-async def test_events_survive_a_lost_connection(client: Client, fleet: fake_api.Fleet, api: Running) -> None:  # noqa: F811
+async def test_events_survive_a_lost_connection(client: Client, fleet: fake_fleet.Fleet, api: Running) -> None:  # noqa: F811
     seen: list[LiveEvent] = []
 
     async def listen() -> None:
@@ -127,7 +127,7 @@ async def test_a_refused_live_connection_is_an_error(api: Running) -> None:  # n
     assert caught.value.code in ("live_refused", "unauthenticated")
 
 
-async def test_a_job_is_followed_to_its_end_without_loss(client: Client, fleet: fake_api.Fleet, api: Running) -> None:  # noqa: F811
+async def test_a_job_is_followed_to_its_end_without_loss(client: Client, fleet: fake_fleet.Fleet, api: Running) -> None:  # noqa: F811
     job = fleet.jobs[0]
     stored = len(fleet.events[job.id])
     seen: list[int] = []
@@ -140,7 +140,7 @@ async def test_a_job_is_followed_to_its_end_without_loss(client: Client, fleet: 
     following = asyncio.create_task(follow())
     await until(lambda: len(seen) == stored)
     for number in (100, 101):
-        api.call(fleet.add_event, job.id, fleet_data.event(number, "runner_on_ok"))
+        api.call(fleet.add_event, job.id, fleet_jobs.event(number, "runner_on_ok"))
     await until(lambda: seen[-1] == 101)
     assert not following.done()
     api.call(fleet.replace_job, job.model_copy(update={"status": JobStatus.SUCCESSFUL}))

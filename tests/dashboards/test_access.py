@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from tests.dashboards import fake_api
+from tests.dashboards import fake_api, fake_fleet
 from tests.dashboards.servers import Running
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +42,7 @@ async def test_login_opens_a_session_in_a_cookie_that_scripts_cannot_read(browse
     assert (await browser.get("/overview")).status_code == 200
 
 
-async def test_the_session_id_is_nowhere_in_a_page(browser: httpx2.AsyncClient, fleet: fake_api.Fleet) -> None:
+async def test_the_session_id_is_nowhere_in_a_page(browser: httpx2.AsyncClient, fleet: fake_fleet.Fleet) -> None:
     await log_in(browser)
     page = (await browser.get("/overview")).text
     (session_id,) = fleet.sessions
@@ -69,7 +69,7 @@ async def test_login_never_leads_to_another_site(browser: httpx2.AsyncClient, ta
 
 
 @pytest.mark.parametrize("path", ["/login", "/logout", "/setup"])
-async def test_forms_of_other_sites_are_refused(browser: httpx2.AsyncClient, fleet: fake_api.Fleet, path: str) -> None:
+async def test_forms_of_other_sites_are_refused(browser: httpx2.AsyncClient, fleet: fake_fleet.Fleet, path: str) -> None:
     await log_in(browser)
     answer = await browser.post(path, data=FORM, headers={"origin": "https://evil.example"})
     assert answer.status_code == 403
@@ -81,7 +81,7 @@ async def test_an_origin_with_the_right_host_is_accepted(browser: httpx2.AsyncCl
     assert answer.status_code == 303
 
 
-async def test_logout_ends_the_session_for_pages_and_in_the_api(browser: httpx2.AsyncClient, fleet: fake_api.Fleet) -> None:
+async def test_logout_ends_the_session_for_pages_and_in_the_api(browser: httpx2.AsyncClient, fleet: fake_fleet.Fleet) -> None:
     await log_in(browser)
     answer = await browser.post("/logout")
     assert answer.headers["location"] == "/login"
@@ -94,14 +94,16 @@ async def test_a_session_that_the_api_does_not_know_is_none(browser: httpx2.Asyn
     assert (await browser.get("/overview")).status_code == 302
 
 
-async def test_a_session_outlives_the_dashboard_process(browser: httpx2.AsyncClient, fleet: fake_api.Fleet) -> None:
+async def test_a_session_outlives_the_dashboard_process(browser: httpx2.AsyncClient, fleet: fake_fleet.Fleet) -> None:
     fleet.sessions.add("session-of-bob-9")
     browser.cookies.set("muster_session", "session-of-bob-9")
     page = await browser.get("/overview")
     assert page.status_code == 200
 
 
-async def test_the_first_admin_comes_by_the_link_of_the_first_start(browser: httpx2.AsyncClient, fleet: fake_api.Fleet) -> None:
+async def test_the_first_admin_comes_by_the_link_of_the_first_start(
+    browser: httpx2.AsyncClient, fleet: fake_fleet.Fleet
+) -> None:
     fleet.admin_exists = False
     page = await browser.get("/setup", params={"token": fake_api.SETUP_TOKEN})
     assert f'value="{fake_api.SETUP_TOKEN}"' in page.text
@@ -120,7 +122,7 @@ async def test_a_websocket_without_the_cookie_is_refused(dashboard: Running) -> 
 
 
 async def test_a_websocket_of_another_site_is_refused_even_with_the_cookie(
-    browser: httpx2.AsyncClient, dashboard: Running, fleet: fake_api.Fleet
+    browser: httpx2.AsyncClient, dashboard: Running, fleet: fake_fleet.Fleet
 ) -> None:
     await log_in(browser)
     (session_id,) = fleet.sessions

@@ -1,65 +1,39 @@
-"""What the overview says is wrong."""
+"""How the overview shows what the API says is wrong."""
 
-from typing import Any
+import pytest
 
-from control_api.client.schemas import HubOut
+from control_api.client.schemas import AlertKind
 from dashboards import alerts
 from dashboards.i18n import language
 from dashboards.store import Snapshot
 from tests.dashboards import fleet_data as data
-
-WORDS = language("en")
-
-
-def find(**lists: Any) -> list[alerts.Alert]:
-    return alerts.find(Snapshot(loaded=True, hub=HubOut(models=[], hub_reachable=True), **lists), WORDS)
+from tests.dashboards import fleet_jobs, fleet_models
+from tests.dashboards.fake_alerts import alert
 
 
-def test_a_healthy_fleet_has_none() -> None:
-    host = data.host(1, "gpu-01")
-    assert not find(hosts=(host,), nodes=(data.node(1, "gpu-01"),), jobs=(data.job(1, "site.yml", "successful", [host]),))
+def show(*found: alerts.AlertOut, lang: str = "en", **lists: object) -> list[alerts.Shown]:
+    return alerts.show(Snapshot(loaded=True, alerts=found, **lists), language(lang))  # type: ignore[arg-type]
 
 
-def test_nodes_that_are_offline_come_before_those_that_are_degraded_or_wait() -> None:
-    broken = data.on_node("m:1", "failed", error="The file is damaged.")
-    found = find(
-        nodes=(
-            data.node(1, "waits", "pending"),
-            data.node(2, "weak", degraded=True, models=[broken]),
-            data.node(3, "gone", "offline"),
-        )
-    )
-    assert [(alert.kind, alert.link) for alert in found] == [
-        ("bad", f"/nodes?id={data.identifier(103)}"),
-        ("warn", f"/nodes?id={data.identifier(101)}"),
-        ("warn", f"/nodes?id={data.identifier(102)}"),
-    ]
-    assert found[2].text == "m:1: The file is damaged."
+@pytest.mark.parametrize("lang", ["en", "ja"])
+@pytest.mark.parametrize("kind", AlertKind)
+def test_every_kind_has_a_title_that_names_its_subject_and_leads_somewhere(kind: AlertKind, lang: str) -> None:
+    (shown,) = show(alert(kind, 1, "gpu-01"), lang=lang)
+    assert ("gpu-01" in shown.title) is (kind is not AlertKind.WORKER_MISSING)
+    assert shown.kind == ("bad" if shown.alert.severity == "critical" else "warn")
+    assert shown.link.split("?")[0] in ("/nodes", "/hosts", "/jobs", "/models")
 
 
-def test_drained_nodes_are_not_wrong() -> None:
-    assert not find(nodes=(data.node(1, "gpu-01", "drained", admission="drained"),))
+def test_the_order_is_that_of_the_api() -> None:
+    found = show(alert(AlertKind.NODE_OFFLINE, 3, "gpu-03"), alert(AlertKind.NODE_DEGRADED, 1, "gpu-01"))
+    assert [each.title for each in found] == ["Node gpu-03 is offline", "Node gpu-01 is degraded"]
+    assert found[1].link == f"/nodes?id={data.identifier(101)}"
 
 
-def test_a_failed_host_and_its_failed_job_are_one_thing() -> None:
-    host = data.host(1, "gpu-01", "failed")
-    (alert,) = find(hosts=(host,), jobs=(data.job(1, "site.yml", "failed", [host], reason="sudo: a password is required"),))
-    assert alert.title == "Host gpu-01 could not be provisioned"
-    assert alert.text == "sudo: a password is required"
-    assert alert.link == f"/jobs?id={data.identifier(301)}"
-
-
-def test_a_failed_job_is_wrong_until_a_later_one_went_well() -> None:
-    host = data.host(1, "gpu-01")
-    failed = data.job(2, "verify.yml", "failed", [host])
-    assert [alert.title for alert in find(hosts=(host,), jobs=(failed,))] == ["Job verify.yml failed"]
-    assert not find(hosts=(host,), jobs=(data.job(1, "verify.yml", "successful", [host]), failed))
-
-
-def test_a_failed_download_is_wrong_until_it_is_ordered_again() -> None:
-    node = data.node(1, "gpu-01")
-    failed = data.download(1, 1, "m:1", "failed", 0.2, 100, error="No space left: 3 GB needed, 1 GB free.")
-    (alert,) = find(nodes=(node,), tasks=(failed,))
-    assert (alert.title, alert.text) == ("m:1 did not reach gpu-01", "No space left: 3 GB needed, 1 GB free.")
-    again = data.download(2, 1, "m:1", "in_progress", 0.1, 100, created_at=data.NOW)
-    assert not find(nodes=(node,), tasks=(failed, again))
+def test_a_failed_host_leads_to_its_latest_job_and_a_failed_download_to_its_node() -> None:
+    host, task = data.host(1, "gpu-01"), fleet_models.download(1, 2, "m:1", "failed", 0.2, 100)
+    (shown,) = show(alert(AlertKind.HOST_FAILED, 1, "gpu-01"), jobs=(fleet_jobs.job(1, "site.yml", "failed", [host]),))
+    assert shown.link == f"/jobs?id={data.identifier(301)}"
+    (shown,) = show(alert(AlertKind.TASK_FAILED, 1, "m:1 to gpu-02"), tasks=(task,))
+    assert shown.link == f"/nodes?id={data.identifier(102)}"
+    assert show(alert(AlertKind.TASK_FAILED, 9, "m:1 to gpu-02"))[0].link == "/models?tab=downloads"

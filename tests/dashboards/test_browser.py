@@ -1,86 +1,45 @@
 """The dashboard in a real browser."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
-from control_api.client.schemas import NodeState
+from control_api.client.schemas import AlertKind
 from dashboards.app import create_app
 from dashboards.settings import DashboardSettings
-from tests.dashboards import fake_api, fleet_data
-from tests.dashboards.screenshots import ARGUMENTS, SHOTS, SIZES, log_in
+from tests.dashboards import fake_api, fake_fleet, fleet_jobs
+from tests.dashboards.browsing import visit
+from tests.dashboards.fake_alerts import alert
+from tests.dashboards.screenshots import SHOTS, SIZES, log_in
 from tests.dashboards.servers import Running, serving
 
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=20_000)
 
-
-def chromium() -> str:
-    found = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-    if found is None:
-        message = "NO BROWSER TESTS: there is no Chromium (Debian: apt install chromium)."
-        pytest.fail(message) if os.environ.get("MUSTER_REQUIRE_HOSTS") == "1" else pytest.skip(message)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, locale="en-GB", color_scheme="light")
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def page(context: BrowserContext, dashboard: Running) -> Iterator[Page]:
-    """A page that is logged in. Errors of scripts and requests to other sites fail the test."""
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if foreign(request.url, dashboard) else None)
-    log_in(page, dashboard.url)
-    yield page
-    assert not wrong
-
-
-def foreign(url: str, dashboard: Running) -> bool:
-    return not url.startswith((dashboard.url, dashboard.url.replace("http", "ws"), "data:", "blob:"))
-
-
-def test_what_is_wrong_comes_first_and_changes_show_by_themselves(page: Page, fleet: fake_api.Fleet, api: Running) -> None:
+def test_what_is_wrong_comes_first_and_changes_show_by_themselves(page: Page, fleet: fake_fleet.Fleet, api: Running) -> None:
     expect(page.get_by_text("Node gpu-05 is offline")).to_be_visible()
     expect(page.get_by_text("Node gpu-01 is offline")).to_have_count(0)
-    api.call(fleet.replace_node, fleet.nodes[0].model_copy(update={"state": NodeState.OFFLINE}))
+    api.call(fleet.raise_alert, alert(AlertKind.NODE_OFFLINE, 1, "gpu-01"))
     expect(page.get_by_text("Node gpu-01 is offline")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
-def test_a_node_is_drained_in_three_clicks_and_the_back_button_works(page: Page, fleet: fake_api.Fleet) -> None:
+def test_a_node_is_drained_in_three_clicks_and_the_back_button_works(page: Page, fleet: fake_fleet.Fleet) -> None:
     page.get_by_role("link", name="Nodes", exact=True).click()
     expect(page.get_by_role("heading", name="Nodes")).to_be_visible()
     page.get_by_role("button", name=re.compile("Drain.*gpu-01")).click()
+    page.get_by_role("textbox", name="Why, for others to read").fill("New fan")
     page.get_by_role("button", name="Drain the node").click()
     expect(page.get_by_role("article", name="gpu-01")).to_contain_text("Drained")
-    assert [call[1] for call in fleet.calls] == [f"/v0/nodes/{fleet.nodes[0].id}/drain"]
+    drained = ("POST", f"/v0/nodes/{fleet.nodes[0].id}/drain", {"reason": "New fan", "force": False})
+    assert fleet.calls == [drained]
     page.go_back()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     expect(page).to_have_title("Overview · Muster")
 
 
-def test_a_host_is_added_and_provisioned_and_its_output_comes_live(page: Page, fleet: fake_api.Fleet, api: Running) -> None:
+def test_a_host_is_added_and_provisioned_and_its_output_comes_live(page: Page, fleet: fake_fleet.Fleet, api: Running) -> None:
     page.get_by_role("link", name="Hosts", exact=True).click()
     page.get_by_role("button", name="Add a host").click()
     page.get_by_role("textbox", name="Name", exact=True).fill("gpu 09")
@@ -95,12 +54,12 @@ def test_a_host_is_added_and_provisioned_and_its_output_comes_live(page: Page, f
     assert f"/jobs?id={fleet.jobs[0].id}" in page.url
     for number in range(1, 60):
         stdout = f"ok: [gpu-09] line {number}"
-        api.call(fleet.add_event, fleet.jobs[0].id, fleet_data.event(number, "runner_on_ok", status="ok", stdout=stdout))
+        api.call(fleet.add_event, fleet.jobs[0].id, fleet_jobs.event(number, "runner_on_ok", status="ok", stdout=stdout))
     expect(page.get_by_role("log")).to_contain_text("line 59")
     expect(page.get_by_text("line 59")).to_be_in_viewport()
 
 
-def test_the_playground_answers_stops_and_replaces_by_errors(page: Page, fleet: fake_api.Fleet) -> None:
+def test_the_playground_answers_stops_and_replaces_by_errors(page: Page, fleet: fake_fleet.Fleet) -> None:
     page.get_by_role("link", name="Playground").click()
     ask = page.get_by_placeholder("Ask something…")
     ask.fill("What should I check?")
@@ -188,12 +147,6 @@ CHECKS = """
 """
 
 
-def visit(page: Page, path: str, heading: str) -> None:
-    """Go to a page as a link inside the page does."""
-    page.evaluate("path => { history.pushState({}, '', path); dispatchEvent(new PopStateEvent('popstate')) }", path)
-    expect(page.locator("h1")).to_have_text(heading)
-
-
 def test_every_page_has_names_labels_one_heading_and_fits(page: Page) -> None:
     for width, height in SIZES.values():
         page.set_viewport_size({"width": width, "height": height})
@@ -205,7 +158,7 @@ def test_every_page_has_names_labels_one_heading_and_fits(page: Page) -> None:
 
 
 def test_a_shared_subscription_serves_who_may_only_read(
-    context: BrowserContext, api: Running, fleet: fake_api.Fleet, tmp_path_factory: pytest.TempPathFactory
+    context: BrowserContext, api: Running, fleet: fake_fleet.Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     key = tmp_path_factory.mktemp("state") / "dashboard.key"
     key.write_text(fake_api.SERVICE_TOKEN + "\n")

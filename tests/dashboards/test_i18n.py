@@ -57,9 +57,9 @@ def test_the_language_is_the_one_chosen_else_the_browsers(chosen: str | None, ac
 def test_figures_are_written_for_people() -> None:
     english, japanese = language("en"), language("ja")
     assert english.size(0) == "0 B"
-    assert english.size(98_362_432) == "98.4 MB"
-    assert english.size(65_000_000_000) == "65 GB"
-    assert english.speed(112_000_000) == "112 MB/s"
+    assert english.size(98_362_432) == "93.8 MiB"
+    assert english.size(65 << 30) == "65 GiB"
+    assert english.speed(112 << 20) == "112 MiB/s"
     assert english.number(4_812_345) == "4,812,345"
     assert english.duration(59) == "59 s"
     assert english.duration(62) == "1 min 2 s"

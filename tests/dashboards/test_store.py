@@ -9,7 +9,7 @@ from control_api.client import Client, NotSignedIn
 from control_api.client.schemas import NodeState
 from dashboards import store as stores
 from dashboards.store import FleetStore
-from tests.dashboards import fake_api, fleet_data
+from tests.dashboards import fake_api, fake_fleet, fleet_data
 from tests.dashboards.servers import Running
 from tests.dashboards.waiting import until
 
@@ -27,7 +27,7 @@ async def store(api: Running) -> AsyncIterator[FleetStore]:
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_it_reads_everything(store: FleetStore, fleet: fake_api.Fleet) -> None:
+async def test_it_reads_everything(store: FleetStore, fleet: fake_fleet.Fleet) -> None:
     read = store.snapshot
     assert [host.name for host in read.hosts] == [host.name for host in fleet.hosts]
     assert [node.state for node in read.nodes] == [node.state for node in fleet.nodes]
@@ -35,7 +35,7 @@ async def test_it_reads_everything(store: FleetStore, fleet: fake_api.Fleet) -> 
     assert (len(read.jobs), len(read.tasks), len(read.models)) == (len(fleet.jobs), len(fleet.tasks), len(fleet.models))
 
 
-async def test_an_event_makes_it_read_again_and_tell(store: FleetStore, fleet: fake_api.Fleet, api: Running) -> None:
+async def test_an_event_makes_it_read_again_and_tell(store: FleetStore, fleet: fake_fleet.Fleet, api: Running) -> None:
     await until(lambda: fleet.listeners)
     told: list[NodeState] = []
     node = fleet.nodes[0]
@@ -49,7 +49,7 @@ async def test_an_event_makes_it_read_again_and_tell(store: FleetStore, fleet: f
 
 
 async def test_a_failure_keeps_what_is_known_and_is_told_after_a_while(
-    store: FleetStore, fleet: fake_api.Fleet, monkeypatch: pytest.MonkeyPatch
+    store: FleetStore, fleet: fake_fleet.Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet.refuse["GET /v0/hosts"] = (503, "unavailable", "The store does not answer.")
     store.touch("hosts")

@@ -56,11 +56,11 @@ def test_no_style_or_script_names_another_site() -> None:
         assert not re.search(r"https?://(?!huggingface\.co)", text), file
 
 
-@pytest.mark.parametrize("looks", [status.NODE, status.HOST, status.JOB, status.MODEL])
+@pytest.mark.parametrize("looks", [status.NODE, status.HOST, status.JOB, status.MODEL, status.TASK])
 def test_no_two_states_look_the_same(looks: dict[str, status.Look]) -> None:
     assert len({(look.icon, look.label) for look in looks.values()}) == len(looks)
 
 
 def test_every_state_has_a_look() -> None:
-    for looks in (status.NODE, status.HOST, status.JOB, status.MODEL):
+    for looks in (status.NODE, status.HOST, status.JOB, status.MODEL, status.TASK):
         assert set(looks) == set(type(next(iter(looks))))

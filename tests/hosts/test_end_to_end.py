@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from control_api.settings import SETUP_LINK_FILE
+from tests.dashboards.browsing import chromium
 from tests.dashboards.screenshots import ARGUMENTS
-from tests.dashboards.test_browser import chromium
 from tests.hosts.conftest import LabHosts
 from tests.hosts.lab import Host
 from tests.hosts.stack import MODEL, Stack, running_stack
