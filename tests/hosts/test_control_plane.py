@@ -51,9 +51,10 @@ def downgrade() -> None:
 
 @dataclass(frozen=True)
 class Site:
-    """A host that becomes a control plane, and Ansible with a static inventory of it."""
+    """A host that becomes a control plane, another one for its jobs, and Ansible with a static inventory of the first."""
 
     host: Host
+    other: Host
     directory: Path
     environment: dict[str, str]
     key: str
@@ -81,7 +82,12 @@ class Site:
         """Ask the control API."""
         answer = httpx2.request(method, self.url("api") + path, json=body, headers=self.headers, timeout=20)
         assert answer.is_success, answer.text
-        return answer.json()
+        return answer.json() if answer.content else None
+
+    def ended(self, job_id: str) -> dict[str, Any] | None:
+        """Return a job, None while it has not ended."""
+        job: dict[str, Any] = self.api("GET", f"/v0/jobs/{job_id}")
+        return job if job["status"] not in ("queued", "running") else None
 
     def hosts(self) -> list[str]:
         """Return the names of the hosts that the store knows."""
@@ -117,11 +123,11 @@ def _run(command: list[str], environment: dict[str, str]) -> Run:
 
 @pytest.fixture(scope="module")
 def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A bare Debian 13."""
+    """Two bare hosts."""
     directory = tmp_path_factory.mktemp("controller")
     wheelhouse = Settings().cache_dir / "wheelhouse-control-plane"
     build_wheelhouse(wheelhouse, project_dir=PROJECT, pythons=["3.13"], product=CONTROL_PLANE)
-    host = lab.boot("control", "trixie")
+    host, other = lab.boot("control", "trixie"), lab.boot("gpu", "bookworm")
     lab.wait()
     key = new_token("mk")
     variables = {
@@ -140,7 +146,7 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         "LANG": "C.UTF-8",
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
     }
-    yield Site(host, directory, environment, key)
+    yield Site(host, other, directory, environment, key)
     lab.remove_hosts()
 
 
@@ -208,6 +214,23 @@ def test_jobs_find_the_wheelhouse_of_the_nodes(installed: Site) -> None:
     listed = installed.host.run("find", "/var/lib/muster-control/cache/wheelhouse", "-type", "f", "-user", "muster-control")
 
     assert sorted(Path(name).name for name in listed.split()) == ["SHA256SUMS", "manifest.json", "one.tar"]
+
+
+def test_a_job_of_the_installed_worker_changes_another_host(installed: Site, lab: Lab) -> None:
+    """Ansible, its forks and ssh, in the sandbox of the unit."""
+    secret = {"name": "lab", "ssh_private_key": lab.ssh_key.read_text()}
+    credential = installed.api("POST", "/v0/credentials", secret)["id"]
+    variables = {"gpu_host_require_gpu": False, "gpu_host_user": "llm"}
+    known = {"name": "gpu-1", "address": installed.other.address, "user": "ops", "credential_id": credential}
+    installed.api("POST", "/v0/hosts", {**known, "variables": variables})
+
+    asked = installed.api("POST", "/v0/jobs", {"playbook": "provision.yml", "hosts": ["gpu-1"]})
+    job = wait_for(lambda: installed.ended(asked["id"]), what="the job to end", timeout_s=180)
+
+    assert job["status"] == "successful", (job["reason"], installed.host.run("journalctl", "-u", "muster-worker", "-n", "50"))
+    assert job["events"]["stored"] == job["events"]["expected"]
+    assert installed.other.run("getent", "passwd", "llm").startswith("llm:")
+    installed.api("DELETE", "/v0/hosts/gpu-1")
 
 
 def test_each_user_sees_its_own_secrets_only(installed: Site) -> None:
