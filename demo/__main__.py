@@ -89,13 +89,13 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack, *, check: bo
     if hosts:
         # The hosts are new machines each time, so what was known of the last ones is wrong.
         shutil.rmtree(state_dir, ignore_errors=True)
-    ports = Ports.choose()
     with display.stage("hosts", f"Booting {hosts} hosts" if hosts else "Looking at this machine"):
         place = await stack.enter_async_context(site(hosts))
     with display.stage("wheelhouse", "Building the wheelhouse (once)"):
         await anyio.to_thread.run_sync(build, settings, pythons_of(hosts), display)
     with display.stage("hub", "Finding the model"):
         hub_url = await stack.enter_async_context(hub(model, settings.cache_dir / "demo", place.bind, place.address, display))
+    ports = Ports.choose()  # not earlier: what was free may be taken by another demo meanwhile
     with display.stage("start", "Starting Muster"):
         client = await start(place, environment(place, ports, state_dir, hub_url), state_dir, stack)
     with display.stage("register", f"Registering {MODEL}"):
