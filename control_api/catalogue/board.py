@@ -57,7 +57,8 @@ class HubBoard:
                 self._models[model_id] = self._model(model_id)
             if stale or not self._body:
                 models = b",".join(self._models[model_id] for model_id in self._ids)
-                self._body = b'{"models":[' + models + b'],"hub_reachable":' + json.dumps(view.reachable).encode() + b"}"
+                # Formatted, not added up: the answer has megabytes, and each sum would copy them.
+                self._body = b'{"models":[%b],"hub_reachable":%b}' % (models, json.dumps(view.reachable).encode())
             return self._body
 
     async def _look(self, session: AsyncSession) -> tuple[int, set[str]]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import func
@@ -18,8 +18,7 @@ from control_api.kit.paging import page
 from control_api.kit.revision import MODELS, Revision
 
 
-@dataclass(frozen=True)
-class NodeStamp:
+class NodeStamp(NamedTuple):
     """What tells whether a node's reports are still those that were read."""
 
     node_id: str
@@ -73,17 +72,24 @@ async def sightings(session: AsyncSession, models: Collection[str] | None = None
     return found
 
 
+def _stamps_statement() -> sa.Select[Any]:
+    known = sa.select(col(Revision.value)).where(col(Revision.name) == MODELS).scalar_subquery()
+    models = sa.select(func.coalesce(known, 0).label("revision")).subquery()
+    columns = (col(Node.id), col(Node.name), col(Node.state), col(Node.models_revision))
+    return sa.select(models.c.revision, *columns).select_from(models.outerjoin(Node, sa.true())).order_by(col(Node.name))
+
+
+# Made once: making it costs more than what it asks.
+_STAMPS = _stamps_statement()
+
+
 async def models_and_node_stamps(session: AsyncSession) -> tuple[int, list[NodeStamp]]:
     """Return the revision of the registered models and the stamps of all nodes, by name.
 
     In one statement, because on SQLite each costs several switches between threads.
     """
-    known = sa.select(col(Revision.value)).where(col(Revision.name) == MODELS).scalar_subquery()
-    models = sa.select(func.coalesce(known, 0).label("revision")).subquery()
-    columns = (col(Node.id), col(Node.name), col(Node.state), col(Node.models_revision))
-    statement = sa.select(models.c.revision, *columns).select_from(models.outerjoin(Node, sa.true())).order_by(col(Node.name))
-    rows = (await (await session.connection()).execute(statement)).all()
-    return rows[0][0], [NodeStamp(row[1], row[2], NodeState(row[3]), row[4]) for row in rows if row[1] is not None]
+    rows = (await (await session.connection()).execute(_STAMPS)).all()
+    return rows[0][0], [NodeStamp._make(row[1:]) for row in rows if row[1] is not None]
 
 
 async def sightings_of(
