@@ -31,7 +31,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF".ljust(SIZE, b"x"))
     running = Hub(tmp_path / "hub").start()
-    running.fail(rate_bps=SIZE / 8)
+    running.fail(rate_bps=SIZE / 12)
     yield running
     running.stop()
 
