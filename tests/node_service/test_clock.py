@@ -34,11 +34,12 @@ def node(make_node: Callable[..., NodeProcess], clock: FakeClock) -> NodeProcess
 
 
 def jump_about(clock: FakeClock, control: ControlPlane) -> None:
-    """Jump ahead and behind; after each jump the node lives on for a while."""
+    """Jump ahead and behind; after each jump the node reads a manifest, which it logs, and lives on for a while."""
     for wrong_by_s in (HOURS_S, -HOURS_S):
         clock.jump(wrong_by_s)
-        heard = len(control.heartbeats)
+        revision, heard = control.assign(*control.manifest["models"]), len(control.heartbeats)
         until(lambda wanted=heard + HEARTBEATS: len(control.heartbeats) > wanted, "heartbeats after the jump")
+        until(lambda wanted=revision: control.last["applied_revision"] == wanted, "the next manifest")
 
 
 def hours_of(node: NodeProcess) -> set[int]:
@@ -80,5 +81,6 @@ def test_a_lock_is_waited_for_and_its_holder_believed(
 
     assert (control.state("tiny:cycle"), control.reported("tiny:cycle")["error"]) == ("queued", None)
     assert [served for served in hub.served if served.path.endswith("cycle.gguf")] == []
+    assert {6, -6} <= hours_of(node)
     other.communicate("\n", timeout=10)
     until(lambda: control.state("tiny:cycle") == "ready", "ready")
