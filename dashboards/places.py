@@ -43,11 +43,21 @@ class Place:
         return bool(self.report and self.report.state is ModelState.DOWNLOADING and self.node.state is not NodeState.OFFLINE)
 
     @property
+    def serves(self) -> bool:
+        """Whether the node reports now that it can be asked for the model."""
+        return bool(self.report and self.report.state is ModelState.READY and self.node.state is not NodeState.OFFLINE)
+
+    @property
     def why(self) -> str:
         """Why it is not as one would like it, in the words of the API or the node."""
         refused = self.wish and (self.wish.unschedulable or self.wish.residency_reason)
         why = (self.report and self.report.error) or refused or (self.open_task and self.open_task.error) or ""
         return why[:1].upper() + why[1:]
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether it is not as it should be and will not become so by itself."""
+        return self.may_retry or self.node.state is NodeState.OFFLINE
 
     @property
     def open_task(self) -> TaskOut | None:
@@ -63,10 +73,10 @@ class Place:
 
 
 def places(fleet: Snapshot, *, node_id: str | None = None, model_id: str | None = None) -> list[Place]:
-    """Return the places of a node by model, or those of a model by the name of the node."""
+    """Return the places of a node by model, or those of a model by the name of the node; what is in trouble comes first."""
     nodes = [node for node in fleet.nodes if node_id in (None, node.id)]
     found = [place for node in nodes for place in _on(fleet, node) if model_id in (None, place.model_id)]
-    return sorted(found, key=lambda place: (place.model_id, place.node.name))
+    return sorted(found, key=lambda place: (not place.in_trouble, place.model_id, place.node.name))
 
 
 def _on(fleet: Snapshot, node: NodeOut) -> Iterator[Place]:

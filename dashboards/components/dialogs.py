@@ -38,8 +38,9 @@ class FormDialog:
         self._asked = 0
         self._text = View(margin=(0, 10, 8, 10))
         self._fields = ui.Column(sizing_mode="stretch_width")
-        self._accept = ui.Button(label=action, color="primary", variant="contained")
-        self._cancel = ui.Button(label=words.gettext("Cancel"), color="default", variant="text")
+        whole = {"whiteSpace": "nowrap"}
+        self._accept = ui.Button(label=action, color="primary", variant="contained", sx=whole)
+        self._cancel = ui.Button(label=words.gettext("Cancel"), color="default", variant="text", sx=whole)
         self._accept.on_click(self._accepted)
         self._cancel.on_click(self._cancelled)
         buttons = ui.Row(pn.Spacer(sizing_mode="stretch_width"), self._cancel, self._accept, sizing_mode="stretch_width")

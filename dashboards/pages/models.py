@@ -11,7 +11,7 @@ from dashboards.components.listing import Listing
 from dashboards.components.view import Action
 from dashboards.pages.base import Desk
 from dashboards.pages.orders import Orders
-from dashboards.places import places
+from dashboards.places import Place, places
 
 TABS = ("hub", "local", "downloads")
 
@@ -25,7 +25,8 @@ class Models(Orders):
         super().__init__(desk, query)
         self._form = FormDialog(desk.words, desk.change, self.text("Register a model from a hub"), self.text("Register"))
         self._tab = query["tab"] if query.get("tab") in TABS else TABS[0]
-        self.listing = self._downloads() if self._tab == "downloads" else _models()
+        lists = {"hub": _models, "local": _models, "downloads": self._downloads}
+        self.listing = _places() if "id" in query else lists[self._tab]()
 
     @property
     def template(self) -> str:  # type: ignore[override]
@@ -41,8 +42,9 @@ class Models(Orders):
         fleet = self.desk.store.snapshot
         if model_id := self.query.get("id"):
             model = next((model for model in fleet.models if model.id == model_id), None)
+            found = places(fleet, model_id=model_id)
             tasks = [task for task in fleet.tasks if task.model_id == model_id]
-            return {"model": model, "places": places(fleet, model_id=model_id), "tasks": tasks}
+            return {"model": model, "places": found, "rows": self.listing.rows(found), "tasks": tasks}
         every: dict[str, Any] = {"hub": fleet.hub.models, "local": fleet.models, "downloads": fleet.tasks}
         return {
             "tab": self._tab,
@@ -136,3 +138,8 @@ def _models() -> Listing[Any]:
         lambda model: f"{model.id} {model.name} {model.description} {' '.join(model.tags)}",
         lambda model: model.lifecycle_status,
     )
+
+
+def _places() -> Listing[Place]:
+    """Return how the places of a model are searched; those in trouble stay first."""
+    return Listing({}, lambda place: f"{place.node.name} {' '.join(place.node.tags)} {place.why}")

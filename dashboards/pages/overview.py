@@ -9,6 +9,7 @@ from dashboards.pages.base import Desk, Page
 
 ALERTS_SHOWN = 8
 JOBS_SHOWN = 5
+DOWNLOADS_SHOWN = 6
 
 
 class Overview(Page):
@@ -31,6 +32,7 @@ class Overview(Page):
     def context(self) -> dict[str, Any]:
         """Return the alerts and the figures."""
         fleet = self.desk.store.snapshot
+        coming = [task for task in fleet.tasks if task.status is TaskStatus.IN_PROGRESS]
         found = alerts.show(fleet, self.desk.words)
         return {
             "alerts": found if self._all else found[:ALERTS_SHOWN],
@@ -41,7 +43,8 @@ class Overview(Page):
             "jobs_running": sum(job.status is JobStatus.RUNNING for job in fleet.jobs),
             "jobs_queued": sum(job.status is JobStatus.QUEUED for job in fleet.jobs),
             "in_flight": sum(model.in_flight for node in fleet.nodes for model in node.models),
-            "downloads": [task for task in fleet.tasks if task.status is TaskStatus.IN_PROGRESS],
+            "downloads": coming[:DOWNLOADS_SHOWN],
+            "downloads_all": len(coming),
             "latest_jobs": fleet.jobs[:JOBS_SHOWN],
             "steps": self._steps(),
         }

@@ -36,6 +36,8 @@ SHOTS = {
     "settings": ("/settings", "Settings"),
 }
 SIZES = {"desktop": (1440, 900), "phone": (390, 844)}
+# Pages scroll inside: a window as high as this shows the whole of most.
+WHOLE_PX = 1700
 VARIANTS = [f"{size}-{scheme}" for size in SIZES for scheme in ("light", "dark")]
 # What the documentation shows.
 DOCS = Path(__file__).parents[2] / "docs" / "images"
@@ -54,7 +56,7 @@ def log_in(page: Page, url: str, name: str = "alice") -> None:
     page.get_by_role("heading", name="Overview").wait_for()
 
 
-def shoot(page: Page, url: str, folder: Path, names: Iterable[str], variant: str, *, whole: bool) -> None:
+def shoot(page: Page, url: str, folder: Path, names: Iterable[str], variant: str) -> None:
     for name in names:
         page.goto(url + SHOTS[name][0])
         page.locator("h1").first.wait_for()
@@ -63,7 +65,7 @@ def shoot(page: Page, url: str, folder: Path, names: Iterable[str], variant: str
             page.get_by_placeholder("Ask something…").press("Enter")
             page.get_by_text("tokens/s").wait_for()
         page.wait_for_timeout(700)
-        save(page.screenshot(full_page=whole), folder / f"{name}-{variant}.png")
+        save(page.screenshot(), folder / f"{name}-{variant}.png")
 
 
 def save(png: bytes, path: Path) -> None:
@@ -74,6 +76,7 @@ def save(png: bytes, path: Path) -> None:
 def draw(browser: Browser, url: str, folder: Path, variant: str, names: Iterable[str], *, whole: bool) -> None:
     size, scheme = variant.split("-")
     width, height = SIZES[size]
+    height = WHOLE_PX if whole else height
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light", locale="en-GB"
     )
@@ -81,7 +84,7 @@ def draw(browser: Browser, url: str, folder: Path, variant: str, names: Iterable
     page.on("pageerror", lambda error: print("pageerror:", str(error)[:300]))
     page.on("requestfailed", lambda request: print("failed:", request.url[:200]))
     log_in(page, url)
-    shoot(page, url, folder, names, variant, whole=whole)
+    shoot(page, url, folder, names, variant)
     context.close()
 
 

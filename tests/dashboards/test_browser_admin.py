@@ -30,6 +30,13 @@ def test_a_key_is_made_once_shown_once_and_revoked(page: Page, fleet: fake_fleet
     page.get_by_role("button", name="Copy").click()
     expect(page.get_by_role("button", name="Copied")).to_be_visible()
     assert page.evaluate("navigator.clipboard.readText()") == fake_admin.SECRET
+    page.evaluate("navigator.clipboard.writeText('something else')")
+    # As without https.
+    page.evaluate("window.kept = navigator.clipboard; Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    expect(page.get_by_role("button", name="Copy")).to_be_visible()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("window.kept.readText()") == fake_admin.SECRET
     visit(page, "/settings", "Settings")
     visit(page, "/keys", "API keys")
     expect(page.get_by_text(fake_admin.SECRET)).to_have_count(0)
