@@ -46,7 +46,9 @@ def stack(lab: Lab, machines: dict[str, Host], tmp_path_factory: pytest.TempPath
         for name, machine in machines.items():
             running.muster("hosts", "add", name, machine.address, "--user", "ops", "--credential", "lab", *variables)
         running.muster("models", "register", MODEL)
-        running.muster("jobs", "run", "site.yml", *NAMES, "--watch")
+        running.muster("jobs", "run", "converge.yml", *NAMES, "--watch")
+        ready = {"loaded": 1, "total": 1}
+        wait_for(lambda: all(running.node(name)["ready_models"] == ready for name in NAMES), what="the model", timeout_s=120)
         yield running
 
 
@@ -148,6 +150,9 @@ def test_no_request_fails_while_three_nodes_are_upgraded(stack: Stack, machines:
 
     assert job["status"] == "successful", output
     assert same(before, releases(machines)) == [False, False, False]
+    changed = {change["task"] for change in stack.get(f"/v0/jobs/{job['id']}/changes?limit=500")["items"]}
+    assert "Take the environment of another release that has the same one" in changed
+    assert "Install the wheels" not in changed
     assert all_online(stack)
     assert load.failures == []
     assert min(load.answers) > 0
