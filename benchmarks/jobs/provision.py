@@ -17,23 +17,27 @@ def provision(counts: list[int]) -> dict[str, float] | None:
         return None
     lab = Lab.open()
     try:
-        with tempfile.TemporaryDirectory() as name, running_stack(Path(name), lab.gateway) as stack:
-            stack.muster("hosts", "credential", "lab", "--ssh-key", str(lab.ssh_key))
-            return {str(count): _provision(lab, stack, count) for count in counts}
+        return {str(count): _provision(lab, count) for count in counts}
     finally:
         lab.close()
 
 
-def _provision(lab: Lab, stack: Stack, count: int) -> float:
+def _provision(lab: Lab, count: int) -> float:
+    # Hosts first: before there is one, this machine does not have the address at which they reach the control API.
+    hosts = lab.boot_demo(count)
+    with tempfile.TemporaryDirectory() as name, running_stack(Path(name), lab.gateway) as stack:
+        took_s = _converge(stack, hosts, lab.ssh_key)
+    lab.remove_hosts()
+    print(f"{count} hosts: {took_s} s", flush=True)
+    return took_s
+
+
+def _converge(stack: Stack, hosts: dict[str, str], ssh_key: Path) -> float:
     variables = [word for option in OPTIONS for word in ("--var", option)]
-    names = []
-    for name, address in lab.boot_demo(count).items():
-        names.append(f"of-{count}-{name}")
-        stack.muster("hosts", "add", names[-1], address, "--user", "ops", "--credential", "lab", *variables)
+    stack.muster("hosts", "credential", "lab", "--ssh-key", str(ssh_key))
+    for name, address in hosts.items():
+        stack.muster("hosts", "add", name, address, "--user", "ops", "--credential", "lab", *variables)
     started = time.monotonic()
     # Machine and node service, each node registered; without models, whose time is that of the network.
-    stack.muster("jobs", "run", "converge.yml", *names, "--watch")
-    took_s = round(time.monotonic() - started, 1)
-    print(f"{count} hosts: {took_s} s", flush=True)
-    lab.remove_hosts()
-    return took_s
+    stack.muster("jobs", "run", "converge.yml", *hosts, "--watch")
+    return round(time.monotonic() - started, 1)
