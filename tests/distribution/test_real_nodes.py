@@ -73,16 +73,21 @@ async def left(hub: Hub) -> bool:
     return any('"GET"' in line and 'big.gguf", "range": "bytes=0-", ' in line for line in lines)
 
 
-@pytest.mark.usefixtures("big")
-async def test_cancel_stops_the_download_and_leaves_a_part_that_the_next_order_goes_on_with(
-    api: Api, hub: Hub, add_node: AddNode, tmp_path: Path
-) -> None:
+async def big_begun(api: Api, hub: Hub, add_node: AddNode, tmp_path: Path) -> tuple[NodeProcess, str]:
+    """Order the big model onto a new node; return the node, which has some of it, and the task."""
     node = await add_node()
     hub.log = tmp_path / "hub.log"
     await new_model(api, "big")
     [task_id] = (await order(api, "big:1b"))["task_ids"]
-
     await until(lambda: some_bytes_of(node), what="some bytes")
+    return node, task_id
+
+
+@pytest.mark.usefixtures("big")
+async def test_cancel_stops_the_download_and_leaves_a_part_that_the_next_order_goes_on_with(
+    api: Api, hub: Hub, add_node: AddNode, tmp_path: Path
+) -> None:
+    node, task_id = await big_begun(api, hub, add_node, tmp_path)
 
     assert (await api.http.post(f"/v0/tasks/{task_id}/cancel")).json()["status"] == "cancelled"
 
@@ -104,11 +109,7 @@ async def test_cancel_stops_the_download_and_leaves_a_part_that_the_next_order_g
 async def test_deleting_a_model_ends_its_download_and_leaves_nothing(
     api: Api, hub: Hub, add_node: AddNode, tmp_path: Path
 ) -> None:
-    node = await add_node()
-    hub.log = tmp_path / "hub.log"
-    await new_model(api, "big")
-    [task_id] = (await order(api, "big:1b"))["task_ids"]
-    await until(lambda: some_bytes_of(node), what="some bytes")
+    node, task_id = await big_begun(api, hub, add_node, tmp_path)
 
     assert (await api.http.delete("/v0/models/big:1b")).status_code == 204
     await asyncio.to_thread(node.post, "/v0/sync")
