@@ -152,9 +152,9 @@ async def test_a_flipped_bit_is_found_by_the_command_and_repaired(api: Api, hub:
     assert pushed.returncode == 0, pushed.stderr
     assert "completed" in pushed.stdout and "100%" in pushed.stdout
     [file] = [path for path in (node.store_dir / "artifacts").rglob("*.gguf") if path.is_file()]
-    content = bytearray(file.read_bytes())
-    content[1000] ^= 1
-    file.write_bytes(content)
+    with file.open("r+b") as bytes_of_the_file:  # in place: for a node, a file that is cut short is another fault
+        bytes_of_the_file.seek(1000)
+        bytes_of_the_file.write(bytes([CONTENT[1000] ^ 1]))
 
     found = await muster(api, "models", "verify", "big:1b")
 
