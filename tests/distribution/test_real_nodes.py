@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,25 @@ async def test_a_flipped_bit_is_found_by_the_command_and_repaired(api: Api, hub:
     assert "intact" in (await muster(api, "models", "verify", "big:1b")).stdout
     await new_model(api, "a")
     assert "No node has a:1b" in (await muster(api, "models", "verify", "a:1b")).stdout
+
+
+@pytest.mark.usefixtures("big")
+async def test_a_node_that_lost_its_disk_gets_its_models_again_by_itself(api: Api, hub: Hub, add_node: AddNode) -> None:
+    hub.fail()
+    node = await add_node()
+    await new_model(api, "big")
+    await order(api, "big:1b")
+
+    async def installed() -> bool:
+        return [path.read_bytes() == CONTENT for path in (node.store_dir / "artifacts").rglob("*.gguf")] == [True]
+
+    await until(installed, what="the model")
+    node.kill()
+    shutil.rmtree(node.store_dir)
+    await asyncio.to_thread(node.start)
+
+    await until(installed, what="the model again")
+    assert len(reads(hub)) == 2
 
 
 async def test_of_ten_downloads_at_once_never_more_than_allowed_are_under_way_and_all_end_well(
