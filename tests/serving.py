@@ -1,6 +1,7 @@
 """HTTP servers in threads of this process, for whatever a test plays at the wire."""
 
 import threading
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ class OwnedServer(ThreadingHTTPServer):
     owner: Any
 
 
-class InThreads:
+class InThreads(ABC):
     """Base of what answers by HTTP: it may be stopped, and started again at the same port."""
 
     host: str = "127.0.0.1"
@@ -25,9 +26,9 @@ class InThreads:
         """Where it answers."""
         return f"http://{self.host}:{self.port}"
 
+    @abstractmethod
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """Return what answers a connection's requests; it finds this object as ``server.owner``."""
-        raise NotImplementedError
 
     def start(self) -> Self:
         """Listen; a port is chosen the first time."""
