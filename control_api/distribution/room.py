@@ -20,6 +20,10 @@ class Need:
     spread_bytes: int = 0
     tags: frozenset[str] = frozenset()
 
+    def bytes_on(self, gpus: int) -> int:
+        """Return the memory that it takes on so many GPUs together; 0: wherever it lives, as on one."""
+        return self.memory_bytes + max(0, gpus - 1) * self.spread_bytes
+
 
 @dataclass(frozen=True)
 class Held:
@@ -82,15 +86,14 @@ class Room:
         emptiest = sorted(self.devices, key=lambda device: -device.free_bytes)
         for count in range(2, len(emptiest) + 1):
             chosen = emptiest[:count]
-            if need.memory_bytes + (count - 1) * need.spread_bytes <= sum(device.free_bytes for device in chosen):
+            if need.bytes_on(count) <= sum(device.free_bytes for device in chosen):
                 return tuple(device.uuid for device in self.devices if device in chosen)
         return None
 
     def has_room_on(self, gpu_uuids: Collection[str], need: Need) -> bool:
         """Whether a model has room on these GPUs, of which none means all that there are."""
         there = [device for device in self.devices if not gpu_uuids or device.uuid in gpu_uuids]
-        needed_bytes = need.memory_bytes + max(0, len(gpu_uuids) - 1) * need.spread_bytes
-        return bool(there) and needed_bytes <= sum(device.free_bytes for device in there)
+        return bool(there) and need.bytes_on(len(gpu_uuids)) <= sum(device.free_bytes for device in there)
 
     def memory_refusal(self, need: Need) -> str:
         """Say in words and figures why there is no seat."""
@@ -156,8 +159,7 @@ def _taken(devices: tuple[Device, ...], held: Held) -> tuple[Device, ...]:
     there = {device.uuid for device in devices} & set(held.gpu_uuids)
     mine = [device for device in devices if not there or device.uuid in there]
     free_bytes = sum(device.free_bytes for device in mine)
-    needed_bytes = held.need.memory_bytes + max(0, len(there) - 1) * held.need.spread_bytes
-    left_bytes = max(0, free_bytes - needed_bytes)
+    left_bytes = max(0, free_bytes - held.need.bytes_on(len(there)))
     return tuple(
         replace(device, free_bytes=left_bytes * device.free_bytes // free_bytes) if free_bytes and device in mine else device
         for device in devices
