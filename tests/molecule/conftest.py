@@ -80,5 +80,6 @@ def wheelhouses(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def molecule(lab: Lab, wheelhouses: Path) -> Iterator[Molecule]:
     """Molecule with hosts that are removed afterwards, whatever becomes of the scenario."""
+    lab.boot("molecule0", "trixie")  # this machine has its address in the lab only while there is a host
     yield Molecule(lab, wheelhouses)
     lab.remove_hosts()
