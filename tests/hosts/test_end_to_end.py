@@ -81,8 +81,10 @@ def test_hosts_and_models_are_made_known(stack: Stack, lab_hosts: LabHosts, mach
     assert "unprovisioned" in stack.muster("hosts", "list").stdout
 
 
-def test_a_check_run_on_bare_hosts_goes_through_and_changes_nothing(stack: Stack, machines: dict[str, Host]) -> None:
-    stack.muster("jobs", "run", "site.yml", *NAMES, *ENGINE, "--check", "--watch")
+def test_a_check_run_on_bare_hosts_says_what_it_would_do_and_changes_nothing(stack: Stack, machines: dict[str, Host]) -> None:
+    said = stack.muster("jobs", "run", "site.yml", *NAMES, *ENGINE, "--check", "--watch").stdout
+    for would in ("would install release", "would ask for an enrolment ticket", "would start muster-node"):
+        assert said.count(would) == len(NAMES), said
     for machine in machines.values():
         assert machine.run("sh", "-c", "ls -d /opt/muster-node /var/lib/muster-node 2>/dev/null || true").strip() == ""
 

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-gpu-host")
 
 PROVISION = "playbooks/provision.yml"
 CONVERGE = "playbooks/converge.yml"
+DRIVER_ONLY = ("--tags", "gpu_host_install")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,9 @@ class Controller:
     ansible: Ansible
     repository: Repository
 
-    def play(self, playbook: str, *hosts: Host, check: bool = False, **variables: object) -> Run:
+    def play(self, playbook: str, *hosts: Host, arguments: tuple[str, ...] = (), **variables: object) -> Run:
         """Run a playbook over these hosts with extra variables."""
         names = ",".join(["localhost", *(host.name for host in hosts)])
-        arguments = ["--check"] if check else []
         return self.ansible.playbook(playbook, "--limit", names, *arguments, "--extra-vars", json.dumps(variables))
 
     def add(self, host: Host, **variables: object) -> Host:
@@ -91,7 +91,7 @@ def said(run: Run) -> str:
 
 
 def test_check_mode_says_what_it_would_install_and_does_nothing(controller: Controller, machine: Host) -> None:
-    run = controller.play(PROVISION, machine, check=True, gpu_host_driver_version="580.105.08")
+    run = controller.play(PROVISION, machine, arguments=("--check",), gpu_host_driver_version="580.105.08")
 
     assert run.rc == 0, run.output
     assert "would install nvidia-kernel-open-dkms=580.105.08*, nvidia-driver-cuda=580.105.08*" in said(run)
@@ -119,8 +119,8 @@ def test_the_host_is_rebooted_where_that_is_allowed(controller: Controller, mach
 
 
 def test_a_second_run_and_check_mode_change_nothing(controller: Controller, machine: Host) -> None:
-    for version in ("580", ""):
-        run = controller.play(PROVISION, machine, check=not version, gpu_host_driver_version=version)
+    for version, arguments in (("580", ()), ("", ("--check",))):
+        run = controller.play(PROVISION, machine, arguments=arguments, gpu_host_driver_version=version)
 
         assert run.rc == 0, run.output
         assert run.changed()[machine.name] == 0, run.output
@@ -151,7 +151,7 @@ def test_a_driver_in_use_is_replaced_only_in_the_switch(controller: Controller, 
 
 
 def test_a_version_that_is_not_there_is_named(controller: Controller, machine: Host) -> None:
-    run = controller.play(PROVISION, machine, gpu_host_driver_version="575.57.08")
+    run = controller.play(PROVISION, machine, arguments=DRIVER_ONLY, gpu_host_driver_version="575.57.08")
 
     assert run.rc != 0
     assert "575.57.08" in said(run)
@@ -185,7 +185,7 @@ def refusals(lab: Lab, controller: Controller, tmp_path_factory: pytest.TempPath
             install_hardware(hosts[name], devices, secure_boot=name == "secure")
             controller.add(hosts[name], **variables, **(forged if name == "forged" else {}))
         hosts["forged"].run("find", "/etc/apt/sources.list.d", "-type", "f", "-delete")
-        run = controller.play(PROVISION, *hosts.values())
+        run = controller.play(PROVISION, *hosts.values(), arguments=DRIVER_ONLY)
     failures = re.findall(r"^fatal: \[(\S+)\].*?msg: (.*?)(?=^\S)", run.output, re.MULTILINE | re.DOTALL)
     found = {host: " ".join(text.split()).replace("''", "'") for host, text in failures}
     return {name: found.get(host.name, run.output) for name, host in hosts.items()}
@@ -204,8 +204,7 @@ def planned(lab: Lab, controller: Controller) -> Run:
     for host in hosts:
         install_hardware(controller.add(host), [L4])
         host.run("sh", "-c", "echo 'APT::Get::Simulate \"true\";' > /etc/apt/apt.conf.d/99simulate")
-    names = ",".join(["localhost", *(host.name for host in hosts)])
-    return controller.ansible.playbook(PROVISION, "--limit", names, "-v")
+    return controller.play(PROVISION, *hosts, arguments=(*DRIVER_ONLY, "-v"))
 
 
 @pytest.mark.parametrize("module", ["nvidia-kernel-dkms (535.", "nvidia-open-kernel-dkms (550."])

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -64,13 +63,7 @@ def fleet(lab_hosts: LabHosts, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def bare_check(fleet: Fleet) -> Run:
-    """Check mode before anything was done."""
-    return fleet.play(SITE, "--check", "--diff")
-
-
-@pytest.fixture(scope="module")
-def provisioned(bare_check: Run, fleet: Fleet) -> Fleet:
+def provisioned(fleet: Fleet) -> Fleet:
     """The hosts with a node each."""
     run = fleet.play(SITE, node_service_hub_token=SECRET)
     assert run.rc == 0, run.output
@@ -85,14 +78,6 @@ def fails(call: Callable[[], object]) -> bool:
     return False
 
 
-def test_check_mode_on_a_bare_host_says_what_it_would_do(bare_check: Run, fleet: Fleet) -> None:
-    assert bare_check.rc == 0, bare_check.output
-    for said in ("would install release 0.0.1-", "would ask for an enrolment ticket", "would start muster-node"):
-        assert said in bare_check.output
-    assert all(count > 0 for name, count in bare_check.changed().items() if name != "localhost")
-    assert fleet.api.tickets == {} or fleet.api.nodes
-
-
 def test_a_bare_host_answers_after_one_run(provisioned: Fleet) -> None:
     assert provisioned.on_each("systemctl", "is-active", "muster-node") == ["active", "active"]
     assert provisioned.on_each("systemctl", "is-enabled", "muster-node") == ["enabled", "enabled"]
@@ -105,14 +90,6 @@ def test_each_host_uses_its_distributions_python(provisioned: Fleet) -> None:
 
     assert [version.rsplit(".", 1)[0] for version in versions] == ["3.11", "3.13"]
     assert fails(lambda: provisioned.hosts[1].run("ip", "route", "get", "192.0.2.1"))
-
-
-def test_a_second_run_and_check_mode_change_nothing(provisioned: Fleet) -> None:
-    for arguments in ((), ("--check", "--diff")):
-        run = provisioned.play(SITE, *arguments, node_service_hub_token=SECRET)
-
-        assert run.rc == 0, run.output
-        assert set(run.changed().values()) == {0}, run.output
 
 
 def test_secrets_are_private_and_the_ticket_is_gone(provisioned: Fleet) -> None:
@@ -254,41 +231,6 @@ def test_what_was_changed_by_hand_is_put_right(provisioned: Fleet) -> None:
     assert all(count > 0 for name, count in run.changed().items() if name != "localhost")
     assert fails(lambda: provisioned.hosts[0].run("grep", "by hand", unit))
     assert fails(lambda: provisioned.hosts[1].run("sh", "-c", f"grep 'by hand' {package}/muster_node.py"))
-
-
-def test_the_node_is_active_after_a_reboot(provisioned: Fleet, tmp_path: Path) -> None:
-    host = provisioned.hosts[0]
-    playbook = tmp_path / "reboot.yml"
-    playbook.write_text(
-        json.dumps(
-            [
-                {
-                    "hosts": host.name,
-                    "gather_facts": False,
-                    "become": True,
-                    "tasks": [
-                        {
-                            "ansible.builtin.reboot": {
-                                "boot_time_command": "systemctl show -p UserspaceTimestamp --value",
-                                "reboot_timeout": 60,
-                            }
-                        },
-                        {
-                            "ansible.builtin.command": "systemctl is-active muster-node",
-                            "register": "state",
-                            "until": "state.stdout == 'active'",
-                            "retries": 20,
-                            "delay": 1,
-                        },
-                    ],
-                }
-            ]
-        )
-    )
-
-    run = provisioned.ansible.playbook(str(playbook))
-
-    assert run.rc == 0, run.output
 
 
 def test_a_node_that_hangs_is_repaired(provisioned: Fleet) -> None:
