@@ -13,14 +13,13 @@ from control_api.up.process import die_with_parent
 PROJECT = Path(__file__).parents[1]
 
 
-def wait_for[Value](look: Callable[[], Value], *, what: str, timeout_s: float) -> Value:
-    """Look again and again until there is something true; fail naming what was waited for."""
+def wait_for[Value](look: Callable[[], Value], what: str, timeout_s: float = 60.0) -> Value:
+    """Return the first true value of `look`; fails naming `what` after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
-    while True:
-        if value := look():
-            return value
-        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain: {what}"
-        time.sleep(0.2)
+    while not (value := look()):
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain: {what}"
+        time.sleep(0.05)
+    return value
 
 
 def answers(url: str) -> bool:

@@ -12,7 +12,7 @@ from tests.fake_nvml import FakeNvml
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, model
 from tests.node_service.process import PYTHON, NodeProcess, node_settings
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
 REPO = "acme/tiny-GGUF"
@@ -123,7 +123,7 @@ def serving(tiny_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         hub_model(control, tiny_models, "tiny:model", "cycle.gguf", REPO),
         hub_model(control, tiny_models, "tiny:embed", "embed.gguf", REPO),
     )
-    until(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both models ready")
+    wait_for(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both models ready")
     yield node
     node.kill()
     hub.stop()

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 __all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "free_port", "node_settings"]
 
@@ -108,7 +108,7 @@ class NodeProcess:
                 stderr=log,
                 start_new_session=True,
             )
-        until(self._answers, f"the node answers; its log: {self.log_file}")
+        wait_for(self._answers, f"the node answers; its log: {self.log_file}")
         return self
 
     def kill(self) -> None:

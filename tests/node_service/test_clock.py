@@ -13,7 +13,7 @@ from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.lock_holder import hold_lock
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 HOURS_S = 6 * 3600
 HEARTBEATS = 15  # at ten a second
@@ -38,8 +38,8 @@ def jump_about(clock: FakeClock, control: ControlPlane) -> None:
     for wrong_by_s in (HOURS_S, -HOURS_S):
         clock.jump(wrong_by_s)
         revision, heard = control.assign(*control.manifest["models"]), len(control.heartbeats)
-        until(lambda wanted=heard + HEARTBEATS: len(control.heartbeats) > wanted, "heartbeats after the jump")
-        until(lambda wanted=revision: control.last["applied_revision"] == wanted, "the next manifest")
+        wait_for(lambda wanted=heard + HEARTBEATS: len(control.heartbeats) > wanted, "heartbeats after the jump")
+        wait_for(lambda wanted=revision: control.last["applied_revision"] == wanted, "the next manifest")
 
 
 def hours_of(node: NodeProcess) -> set[int]:
@@ -56,13 +56,13 @@ def test_a_download_goes_on_from_the_same_source(
     size = wanted["artifacts"][0]["size"]
     hub.fail(rate_bps=size / 100)
     control.assign(wanted)
-    until(lambda: control.reported("tiny:slow").get("bytes_done"), "some bytes")
+    wait_for(lambda: control.reported("tiny:slow").get("bytes_done"), "some bytes")
 
     jump_about(clock, control)
     speeds = [m["speed_bps"] for beat in control.heartbeats[-HEARTBEATS:] for m in beat["models"] if m["speed_bps"]]
     hub.fail()
 
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     reads = [served.range for served in hub.served if served.method == "GET" and served.path.endswith("slow.gguf")]
     assert reads == ["bytes=0-"]
     assert speeds and min(speeds) > size / 10_000
@@ -75,7 +75,7 @@ def test_a_lock_is_waited_for_and_its_holder_believed(
     wanted = spec("tiny:cycle", "cycle.gguf")
     other = hold_lock(node.store_dir / "locks", wanted["artifacts"][0]["sha256"])
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "queued", "waiting for the lock")
+    wait_for(lambda: control.state("tiny:cycle") == "queued", "waiting for the lock")
 
     jump_about(clock, control)
 
@@ -83,4 +83,4 @@ def test_a_lock_is_waited_for_and_its_holder_believed(
     assert [served for served in hub.served if served.path.endswith("cycle.gguf")] == []
     assert {6, -6} <= hours_of(node)
     other.communicate("\n", timeout=10)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import PYTHON, NodeProcess, alive, descendants
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 type Start = Callable[..., NodeProcess]
@@ -37,12 +37,12 @@ def start(make_node: Callable[..., NodeProcess], control: ControlPlane, spec: Sp
 
 def ready(control: ControlPlane) -> None:
     """Wait until the model answers."""
-    until(lambda: control.state("tiny:model") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:model") == "ready", "ready")
 
 
 def failed(control: ControlPlane) -> str:
     """Wait until the model is given up and return why."""
-    until(lambda: control.state("tiny:model") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:model") == "failed", "failed")
     return str(control.reported("tiny:model")["error"])
 
 
@@ -95,8 +95,8 @@ def test_killed_server_comes_back(start: Start, control: ControlPlane) -> None:
 
     os.kill(server, signal.SIGKILL)
 
-    until(lambda: "SIGKILL" in str(control.reported("tiny:model")["error"]), "the crash in a heartbeat")
-    until(lambda: node.chat("tiny:model").is_success, "an answer again")
+    wait_for(lambda: "SIGKILL" in str(control.reported("tiny:model")["error"]), "the crash in a heartbeat")
+    wait_for(lambda: node.chat("tiny:model").is_success, "an answer again")
     assert not {watcher, server} & set(engine_pids(node))
 
 
@@ -109,7 +109,7 @@ def test_nothing_outlives_a_killed_node_also_behind_a_script(start: Start, contr
 
     node.kill()
 
-    until(lambda: not any(alive(pid) for pid in pids), "all of them gone")
+    wait_for(lambda: not any(alive(pid) for pid in pids), "all of them gone")
 
 
 def test_stopped_node_leaves_nothing(start: Start, control: ControlPlane) -> None:

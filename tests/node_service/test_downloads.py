@@ -9,7 +9,7 @@ from typing import Any
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 
@@ -47,7 +47,7 @@ def test_download_ends_ready_and_verified(node: NodeProcess, control: ControlPla
 
     revision = control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     report = control.reported("tiny:cycle")
     assert report["generation"] == 1
     assert report["bytes_done"] == report["bytes_total"] == report["size"] == wanted["artifacts"][0]["size"]
@@ -68,7 +68,7 @@ def test_progress_is_reported_on_the_way(node: NodeProcess, control: ControlPlan
         report = control.reported("tiny:slow")
         return report.get("state") == "downloading" and 0 < report["bytes_done"] < SIZE and report["speed_bps"] > 0
 
-    until(halfway, "a heartbeat in the middle")
+    wait_for(halfway, "a heartbeat in the middle")
     assert control.heartbeats[-1]["initializing"]
     (shown,) = node.get("/v1/models").json()["data"]
     assert 0 < shown["progress"] < 1 and shown["eta_s"] > 0
@@ -76,7 +76,7 @@ def test_progress_is_reported_on_the_way(node: NodeProcess, control: ControlPlan
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_loading")
     assert "retry-after" in answer.headers
     hub.fail()
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     percents = [r["percent"] for r in node.get("/v0/logs?limit=2000").json()["records"] if r["event"] == "download progress"]
     assert percents == sorted(percents) and percents[-1] == 100 and len(percents) > 5
 
@@ -85,7 +85,7 @@ def test_killed_node_resumes_from_the_same_byte(node: NodeProcess, control: Cont
     hub.fail(rate_bps=SIZE / 4)
     wanted = spec("tiny:slow", "slow.gguf")
     control.assign(wanted)
-    until(lambda: part_size(node, sha256_of(wanted)) > SIZE / 4, "a quarter of the file")
+    wait_for(lambda: part_size(node, sha256_of(wanted)) > SIZE / 4, "a quarter of the file")
 
     node.kill()
     kept = part_size(node, sha256_of(wanted))
@@ -93,7 +93,7 @@ def test_killed_node_resumes_from_the_same_byte(node: NodeProcess, control: Cont
     hub.fail()
     node.start()
 
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     assert [(served.range, served.status) for served in reads(hub)[before:]] == [(f"bytes={kept}-", 206)]
     assert control.fetches[-1]["have_bytes"] == kept
     (file,) = installed(node, sha256_of(wanted))
@@ -104,14 +104,14 @@ def test_killed_node_resumes_with_the_api_away(node: NodeProcess, control: Contr
     hub.fail(rate_bps=SIZE / 4)
     wanted = spec("tiny:slow", "slow.gguf")
     control.assign(wanted)
-    until(lambda: part_size(node, sha256_of(wanted)) > 100_000, "some bytes")
+    wait_for(lambda: part_size(node, sha256_of(wanted)) > 100_000, "some bytes")
     node.kill()
     control.stop()
     hub.fail()
 
     node.start()
 
-    until(lambda: node.chat("tiny:slow").is_success, "an answer without the API")
+    wait_for(lambda: node.chat("tiny:slow").is_success, "an answer without the API")
 
 
 def test_corrupt_bytes_are_found_and_thrown_away(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
@@ -120,7 +120,7 @@ def test_corrupt_bytes_are_found_and_thrown_away(node: NodeProcess, control: Con
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     error = control.reported("tiny:cycle")["error"]
     assert "cycle.gguf" in error and f"expected sha256 {sha256_of(wanted)}, got " in error
     assert installed(node, sha256_of(wanted)) == []
@@ -133,12 +133,12 @@ def test_ordering_a_failed_model_again_fetches_it(node: NodeProcess, control: Co
     hub.fail(corrupt_at=1000)
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     hub.fail()
 
     control.assign(wanted | {"generation": 2})
 
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     assert control.reported("tiny:cycle")["generation"] == 2
 
 
@@ -152,8 +152,8 @@ def test_no_order_is_lost_or_ended_by_the_one_before(node: NodeProcess, control:
     hub.fail()
     control.assign(wanted | {"generation": 20})
 
-    until(lambda: control.reported("tiny:cycle").get("generation") == 20, "the last order taken up")
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.reported("tiny:cycle").get("generation") == 20, "the last order taken up")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     ends = [m for beat in control.heartbeats for m in beat["models"] if m["generation"] == 20]
     assert "failed" not in [report["state"] for report in ends]
 
@@ -163,12 +163,12 @@ def test_ordering_an_intact_model_again_only_verifies_it(
 ) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     before = len(hub.served)
 
     control.assign(wanted | {"generation": 2})
 
-    until(lambda: control.reported("tiny:cycle")["generation"] == 2, "the new generation")
+    wait_for(lambda: control.reported("tiny:cycle")["generation"] == 2, "the new generation")
     assert control.state("tiny:cycle") == "ready"
     assert len(hub.served) == before
 
@@ -176,7 +176,7 @@ def test_ordering_an_intact_model_again_only_verifies_it(
 def test_damage_on_disk_is_found_when_ordered_again(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     (file,) = installed(node, sha256_of(wanted))
     damaged = bytearray(file.read_bytes())
     damaged[-1] ^= 0xFF
@@ -185,7 +185,7 @@ def test_damage_on_disk_is_found_when_ordered_again(node: NodeProcess, control: 
 
     control.assign(wanted | {"generation": 2})
 
-    until(lambda: control.reported("tiny:cycle").get("generation") == 2 and control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.reported("tiny:cycle").get("generation") == 2 and control.state("tiny:cycle") == "ready", "ready")
     assert len(reads(hub)) == before + 1
     (file,) = installed(node, sha256_of(wanted))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
@@ -196,7 +196,7 @@ def test_a_file_that_cannot_be_read_is_damage_and_the_order_that_finds_it_ends_a
 ) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     (file,) = installed(node, sha256_of(wanted))
     file.unlink()
     file.mkdir()
@@ -204,12 +204,12 @@ def test_a_file_that_cannot_be_read_is_damage_and_the_order_that_finds_it_ends_a
 
     control.assign(wanted | {"generation": 2})
 
-    until(lambda: ended(control, 2), "the second order failed")
+    wait_for(lambda: ended(control, 2), "the second order failed")
     ends = [(m["generation"], m["state"]) for beat in control.heartbeats for m in beat["models"] if m["state"] == "failed"]
     assert set(ends) == {(2, "failed")}
     hub.fail()
     control.assign(wanted | {"generation": 3})
-    until(lambda: control.reported("tiny:cycle").get("generation") == 3 and control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.reported("tiny:cycle").get("generation") == 3 and control.state("tiny:cycle") == "ready", "ready")
 
 
 def test_damage_on_disk_is_found_by_itself_and_repaired(
@@ -218,7 +218,7 @@ def test_damage_on_disk_is_found_by_itself_and_repaired(
     node = make_node(verify_interval_s=1)
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     (file,) = installed(node, sha256_of(wanted))
     damaged = bytearray(file.read_bytes())
     damaged[-1] ^= 0xFF
@@ -226,8 +226,8 @@ def test_damage_on_disk_is_found_by_itself_and_repaired(
     file.with_suffix(".new").write_bytes(damaged)
     file.with_suffix(".new").replace(file)
 
-    until(lambda: len(reads(hub)) == 2, "fetched again")
-    until(lambda: control.state("tiny:cycle") == "ready", "ready again")
+    wait_for(lambda: len(reads(hub)) == 2, "fetched again")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready again")
 
     (file,) = installed(node, sha256_of(wanted))
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256_of(wanted)
@@ -240,7 +240,7 @@ def test_interrupted_source_is_resumed(node: NodeProcess, control: ControlPlane,
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     first, second = reads(hub)
     assert (first.range, second.range) == ("bytes=0-", "bytes=300000-")
 
@@ -248,17 +248,17 @@ def test_interrupted_source_is_resumed(node: NodeProcess, control: ControlPlane,
 def test_source_without_ranges_works(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     hub.fail(no_range=True)
     control.assign(spec("tiny:cycle", "cycle.gguf"))
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
 
 def test_source_without_ranges_that_breaks_off_is_left(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     hub.fail(no_range=True, truncate_at=300_000)
     control.assign(spec("tiny:cycle", "cycle.gguf"))
 
-    error = until(lambda: control.reported("tiny:cycle").get("error"), "the error")
+    error = wait_for(lambda: control.reported("tiny:cycle").get("error"), "the error")
     assert "hub acme/tiny-GGUF" in error and "at 300000 of" in error and "cannot resume" in error
     hub.fail()
-    until(lambda: control.state("tiny:cycle") == "ready", "ready by itself once the hub is well")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready by itself once the hub is well")
 
 
 def test_redirect_to_the_cdn_is_followed_without_credentials(
@@ -271,7 +271,7 @@ def test_redirect_to_the_cdn_is_followed_without_credentials(
 
     control.assign(spec("tiny:gated", "cycle.gguf", "acme/gated-GGUF"))
 
-    until(lambda: control.state("tiny:gated") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:gated") == "ready", "ready")
     asked, served = reads(hub)
     assert asked.authorized and asked.status == 302
     assert served.path.startswith("/cdn/") and not served.authorized and served.status == 206
@@ -282,14 +282,14 @@ def test_redirect_into_the_site_is_refused(node: NodeProcess, control: ControlPl
     for number, target in enumerate(["http://169.254.169.254/latest", "http://10.0.0.1/x", "file:///etc/passwd"]):
         hub.fail(redirect_to=target)
         control.assign(wanted | {"generation": number})
-        until(lambda wanted=number: ended(control, wanted), "the order failed")
+        wait_for(lambda wanted=number: ended(control, wanted), "the order failed")
         error = control.reported("tiny:cycle")["error"]
         assert "hub acme/tiny-GGUF" in error and "redirect to" in error
 
 
 def test_gated_repository_says_what_is_needed(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     control.assign(spec("tiny:gated", "cycle.gguf", "acme/gated-GGUF"))
-    until(lambda: control.state("tiny:gated") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:gated") == "failed", "failed")
     assert "hub_token_file" in control.reported("tiny:gated")["error"]
 
 
@@ -297,7 +297,7 @@ def test_missing_file_is_named(node: NodeProcess, control: ControlPlane, spec: S
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.sources[sha256_of(wanted)][0]["path"] = "gone.gguf"
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     error = control.reported("tiny:cycle")["error"]
     assert "gone.gguf" in error and "no such file" in error
 
@@ -308,7 +308,7 @@ def test_other_file_at_the_hub_is_refused_before_its_first_byte(
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.sources[sha256_of(wanted)][0]["path"] = "embed.gguf"
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     assert "the manifest says" in control.reported("tiny:cycle")["error"]
     assert reads(hub) == []
 
@@ -316,10 +316,10 @@ def test_other_file_at_the_hub_is_refused_before_its_first_byte(
 def test_hub_away_is_said_and_tried_again(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     hub.fail(status=503)
     control.assign(spec("tiny:cycle", "cycle.gguf"))
-    assert "503" in until(lambda: control.reported("tiny:cycle").get("error"), "the error")
+    assert "503" in wait_for(lambda: control.reported("tiny:cycle").get("error"), "the error")
     assert control.state("tiny:cycle") in ("queued", "downloading")
     hub.fail()
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
 
 def test_too_little_disk_fails_before_the_first_byte(
@@ -330,7 +330,7 @@ def test_too_little_disk_fails_before_the_first_byte(
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     error = control.reported("tiny:cycle")["error"]
     assert f"({wanted['artifacts'][0]['size']} bytes)" in error and f"({2**60} bytes)" in error and "free" in error
     assert reads(hub) == [] and control.fetches == []
@@ -340,7 +340,7 @@ def test_too_little_disk_fails_before_the_first_byte(
 def test_waits_for_its_turn(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     control.queue_answers = 3
     control.assign(spec("tiny:cycle", "cycle.gguf"))
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     assert len(control.fetches) == 4
 
 
@@ -350,59 +350,59 @@ def test_models_travel_in_the_manifests_order_also_when_it_changes(
     hub.fail(rate_bps=SIZE / 4)
     slow, wide, cycle = (spec(f"tiny:{name}", f"{name}.gguf") for name in ("slow", "wide", "cycle"))
     control.assign(slow, cycle, wide)
-    until(lambda: control.state("tiny:slow") == "downloading", "the first on its way")
+    wait_for(lambda: control.state("tiny:slow") == "downloading", "the first on its way")
 
     revision = control.assign(slow, wide, cycle)
-    until(lambda: control.last["applied_revision"] == revision, "the other order")
+    wait_for(lambda: control.last["applied_revision"] == revision, "the other order")
     hub.fail()
 
-    until(lambda: control.last.get("ready_models") == {"loaded": 3, "total": 3}, "all ready")
+    wait_for(lambda: control.last.get("ready_models") == {"loaded": 3, "total": 3}, "all ready")
     assert [served.path.rpartition("/")[2] for served in reads(hub)] == ["slow.gguf", "wide.gguf", "cycle.gguf"]
 
 
 def test_removes_what_is_listed_and_nothing_else(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     cycle, embed = spec("tiny:cycle", "cycle.gguf"), spec("tiny:embed", "embed.gguf")
     control.assign(cycle, embed)
-    until(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both ready")
+    wait_for(lambda: control.last.get("ready_models") == {"loaded": 2, "total": 2}, "both ready")
 
     control.assign()
-    until(lambda: {control.state("tiny:cycle"), control.state("tiny:embed")} == {"orphaned"}, "both orphaned")
+    wait_for(lambda: {control.state("tiny:cycle"), control.state("tiny:embed")} == {"orphaned"}, "both orphaned")
     assert installed(node, sha256_of(cycle)) and installed(node, sha256_of(embed))
 
     control.assign(remove=(sha256_of(cycle),))
-    until(lambda: control.state("tiny:cycle") == "", "one gone")
+    wait_for(lambda: control.state("tiny:cycle") == "", "one gone")
     assert installed(node, sha256_of(cycle)) == []
     assert control.state("tiny:embed") == "orphaned" and installed(node, sha256_of(embed))
 
     control.assign(embed)
-    until(lambda: control.state("tiny:embed") == "ready", "the orphan taken up again")
+    wait_for(lambda: control.state("tiny:embed") == "ready", "the orphan taken up again")
 
 
 def test_running_model_is_removed(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
     control.assign(remove=(sha256_of(wanted),))
 
-    until(lambda: not (node.store_dir / "artifacts" / sha256_of(wanted)).exists(), "the file gone")
-    until(lambda: control.last["models"] == [], "nothing reported")
+    wait_for(lambda: not (node.store_dir / "artifacts" / sha256_of(wanted)).exists(), "the file gone")
+    wait_for(lambda: control.last["models"] == [], "nothing reported")
     assert node.chat("tiny:cycle").status_code == 404
 
 
 def test_model_that_is_wanted_again_while_it_goes_stays(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     wanted = spec("tiny:slow", "slow.gguf", context=1024)
     control.assign(wanted)
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     asking = threading.Thread(target=lambda: node.chat("tiny:slow", max_tokens=300))
     asking.start()
-    until(lambda: node.status()["in_flight"] == 1, "a request that holds the engine")
+    wait_for(lambda: node.status()["in_flight"] == 1, "a request that holds the engine")
 
     control.assign(remove=(sha256_of(wanted),))
-    until(lambda: control.state("tiny:slow") == "removing", "removing")
+    wait_for(lambda: control.state("tiny:slow") == "removing", "removing")
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:slow") == "ready", "ready again")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready again")
     asking.join(60)
     assert installed(node, sha256_of(wanted))
 
@@ -411,15 +411,15 @@ def test_cancelled_download_keeps_its_part(node: NodeProcess, control: ControlPl
     hub.fail(rate_bps=SIZE / 4)
     slow, cycle = spec("tiny:slow", "slow.gguf"), spec("tiny:cycle", "cycle.gguf")
     control.assign(slow)
-    until(lambda: part_size(node, sha256_of(slow)) > 100_000, "some bytes")
+    wait_for(lambda: part_size(node, sha256_of(slow)) > 100_000, "some bytes")
 
     control.assign(cycle)
 
-    until(lambda: control.state("tiny:cycle") == "ready", "the other model ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "the other model ready")
     hub.fail()
     assert control.state("tiny:slow") == ""
     kept = part_size(node, sha256_of(slow))
     assert kept > 100_000
     control.assign(cycle, slow)
-    until(lambda: control.state("tiny:slow") == "ready", "the first one ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "the first one ready")
     assert f"bytes={kept}-" in [served.range for served in reads(hub)]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess, alive, descendants
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 
@@ -19,7 +19,7 @@ def slow_node(make_node: Callable[..., NodeProcess], control: ControlPlane, spec
     """A node with a model that takes seconds for a long answer."""
     node = make_node()
     control.assign(spec("tiny:slow", "slow.gguf", context=1024))
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     return node
 
 
@@ -28,7 +28,7 @@ def start_request(node: NodeProcess, **fields: Any) -> tuple[threading.Thread, l
     answers: list[httpx2.Response] = []
     thread = threading.Thread(target=lambda: answers.append(node.chat("tiny:slow", max_tokens=150, **fields)))
     thread.start()
-    until(lambda: node.status()["in_flight"] == 1, "the request under way")
+    wait_for(lambda: node.status()["in_flight"] == 1, "the request under way")
     return thread, answers
 
 
@@ -37,19 +37,19 @@ def test_drained_node_ends_what_it_has_and_takes_nothing_new(slow_node: NodeProc
 
     control.admission = "drained"
 
-    until(lambda: slow_node.status()["draining"], "draining")
+    wait_for(lambda: slow_node.status()["draining"], "draining")
     refused = slow_node.chat("tiny:slow")
     thread.join(30)
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "node_draining")
     assert "retry-after" in refused.headers
     assert answers[0].json()["usage"]["completion_tokens"] == 150
     control.admission = "open"
-    until(lambda: slow_node.chat("tiny:slow").is_success, "open again")
+    wait_for(lambda: slow_node.chat("tiny:slow").is_success, "open again")
 
 
 def test_drained_node_answers_what_is_pinned_to_it(slow_node: NodeProcess, control: ControlPlane) -> None:
     control.admission = "drained"
-    until(lambda: slow_node.status()["draining"], "draining")
+    wait_for(lambda: slow_node.status()["draining"], "draining")
     body = {"model": "tiny:slow", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
 
     pinned = slow_node.post("/v1/chat/completions", body, headers={"x-muster-pin-node": control.node_id})
@@ -67,7 +67,7 @@ def test_sigterm_lets_requests_end(slow_node: NodeProcess, stream: bool) -> None
 
     slow_node.terminate()
 
-    until(lambda: slow_node.status()["draining"], "draining")
+    wait_for(lambda: slow_node.status()["draining"], "draining")
     refused = slow_node.chat("tiny:slow")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "node_draining")
     thread.join(30)
@@ -82,7 +82,7 @@ def test_sigterm_waits_no_longer_than_its_deadline(
 ) -> None:
     node = make_node(drain_deadline_s=0.3)
     control.assign(spec("tiny:slow", "slow.gguf", context=4096))
-    until(lambda: control.state("tiny:slow") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:slow") == "ready", "ready")
     assert node.process is not None
     children = descendants(node.process.pid)
     body = {"model": "tiny:slow", "prompt": "a", "max_tokens": 4000, "stream": True}

@@ -14,7 +14,7 @@ from tests.node_service.conftest import REPO
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.ollama import Ollama
 from tests.node_service.process import PYTHON, NodeProcess, free_port
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 
@@ -41,7 +41,7 @@ def definition(url: str, **fields: Any) -> dict[str, Any]:
 
 def ready(control: ControlPlane) -> None:
     """Wait until the model answers."""
-    until(lambda: control.state("tiny:model") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:model") == "ready", "ready")
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def llama_server(tiny_models: Path, tmp_path: Path) -> Iterator[str]:
     command += ["--alias", "tiny:model", "--port", str(port), "--api-key-file", str(tmp_path / "key")]
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
-        until(lambda: healthy(f"http://127.0.0.1:{port}"), "the server answers")
+        wait_for(lambda: healthy(f"http://127.0.0.1:{port}"), "the server answers")
         yield f"http://127.0.0.1:{port}"
         process.kill()
 
@@ -120,14 +120,14 @@ def test_server_that_comes_late_is_found(
     ollama.models = ["other:latest"]
     control.assign(spec("tiny:latest", "cycle.gguf"))
     node = make_node(engine="ollama", engines={"ollama": definition(ollama.url)})
-    until(lambda: control.state("tiny:latest") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:latest") == "failed", "failed")
     assert "does not serve 'tiny:latest'; it has other:latest" in control.reported("tiny:latest")["error"]
     refused = node.chat("tiny:latest")
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_failed")
 
     ollama.models.append("tiny:latest")
 
-    until(lambda: control.state("tiny:latest") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:latest") == "ready", "ready")
     assert node.chat("tiny:latest").is_success
 
 
@@ -142,5 +142,5 @@ def test_server_that_went_away_is_a_crash_for_the_request(adopted: NodeProcess, 
 
 def test_parameter_that_the_server_cannot_be_told_is_refused(adopted: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     control.assign(spec("tiny:model", "cycle.gguf", flash_attention="on") | {"engine": "ollama"})
-    until(lambda: control.state("tiny:model") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:model") == "failed", "failed")
     assert "params.flash_attention: engine ollama runs its models as it likes" in control.reported("tiny:model")["error"]

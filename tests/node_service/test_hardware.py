@@ -6,7 +6,7 @@ from typing import Any
 from tests.fake_nvml import FakeNvml
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type MakeNode = Callable[..., NodeProcess]
 type Spec = Callable[..., dict[str, Any]]
@@ -17,7 +17,7 @@ def test_gpus_are_registered_and_read(make_node: MakeNode, control: ControlPlane
 
     make_node(environment=nvml.environment, require_gpu=True)
 
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
     first, second = control.registrations[0]["hardware"]["gpus"]
     assert (first["index"], first["name"], first["memory_total"]) == (0, "NVIDIA L4", 24152899584)
     assert (first["driver"], first["compute_capability"]) == ("580.95", "8.9")
@@ -29,14 +29,14 @@ def test_gpus_are_registered_and_read(make_node: MakeNode, control: ControlPlane
 
 def test_lost_gpu_is_said_and_the_other_stays(make_node: MakeNode, control: ControlPlane, nvml: FakeNvml) -> None:
     node = make_node(environment=nvml.environment, require_gpu=True)
-    until(lambda: len(control.last.get("gpus", [])) == 2, "two GPUs")
+    wait_for(lambda: len(control.last.get("gpus", [])) == 2, "two GPUs")
 
     nvml.describe(count=2, gpu1_error=15)
 
-    until(lambda: [gpu["index"] for gpu in control.last["gpus"]] == [0], "one GPU left")
+    wait_for(lambda: [gpu["index"] for gpu in control.last["gpus"]] == [0], "one GPU left")
     assert "GPU 1: GPU is lost" in node.problem("gpu_unavailable").replace("Lost", "lost")
     nvml.describe(count=2)
-    until(lambda: len(control.last["gpus"]) == 2, "two GPUs again")
+    wait_for(lambda: len(control.last["gpus"]) == 2, "two GPUs again")
     assert not node.problem("gpu_unavailable")
 
 
@@ -47,13 +47,13 @@ def test_driver_that_is_not_loaded_keeps_models_from_loading(
     node = make_node(environment=nvml.environment, require_gpu=True)
     control.assign(spec("tiny:model", "cycle.gguf"))
 
-    error = until(lambda: control.reported("tiny:model").get("error"), "the reason")
+    error = wait_for(lambda: control.reported("tiny:model").get("error"), "the reason")
 
     assert "no GPU is visible" in error and "Driver Not Loaded" in error
     assert control.state("tiny:model") == "installed"
     assert "Driver Not Loaded" in node.problem("gpu_unavailable")
     nvml.describe(count=1)
-    until(lambda: control.state("tiny:model") == "ready", "ready once the driver is there")
+    wait_for(lambda: control.state("tiny:model") == "ready", "ready once the driver is there")
 
 
 def test_hung_driver_hangs_nothing_else(make_node: MakeNode, control: ControlPlane, nvml: FakeNvml) -> None:
@@ -61,7 +61,7 @@ def test_hung_driver_hangs_nothing_else(make_node: MakeNode, control: ControlPla
 
     node = make_node(environment=nvml.environment)
 
-    until(lambda: len(control.heartbeats) > 3, "heartbeats")
+    wait_for(lambda: len(control.heartbeats) > 3, "heartbeats")
     assert control.last["gpus"] == []
     assert control.registrations[0]["hardware"]["gpu_errors"]
     node.terminate()
@@ -69,7 +69,7 @@ def test_hung_driver_hangs_nothing_else(make_node: MakeNode, control: ControlPla
 
 
 def test_machine_without_nvml_reports_the_rest(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     hardware = control.registrations[0]["hardware"]
 
@@ -85,6 +85,6 @@ def test_engine_without_gpu_needs_leave_for_the_cpu(
     make_node(environment=nvml.environment, require_gpu=True, allow_cpu=False)
     control.assign(spec("tiny:model", "cycle.gguf"))
 
-    until(lambda: control.state("tiny:model") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:model") == "failed", "failed")
 
     assert "allow_cpu is false" in control.reported("tiny:model")["error"]

@@ -4,7 +4,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 PATHS = [
     ("GET", "/v1/models"),
@@ -59,8 +59,8 @@ def test_errors_have_the_openai_shape(serving: NodeProcess, method: str, path: s
 
 
 def test_status_has_the_fields_of_the_contract(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
-    status = until(lambda: (s := node.status())["state"] == "online" and s, "the state that the API answered")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
+    status = wait_for(lambda: (s := node.status())["state"] == "online" and s, "the state that the API answered")
     assert status["node_id"] == control.node_id
     assert status["registered"] and not status["draining"]
     assert (status["admission"], status["in_flight"], status["models"]) == ("open", 0, [])
@@ -79,7 +79,7 @@ def test_models_are_shown_in_both_shapes(serving: NodeProcess) -> None:
 
 
 def test_logs_are_records_without_secrets(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     records = node.get("/v0/logs?limit=2&level=info").json()["records"]
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess, alive, descendants
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 type Loaded = Callable[..., NodeProcess]
@@ -31,7 +31,7 @@ def loaded(make_node: Callable[..., NodeProcess], control: ControlPlane, spec: S
     def load(file: str = "cycle.gguf", *, settings: dict[str, Any] | None = None, **params: Any) -> NodeProcess:
         node = make_node(**(settings or {}))
         control.assign(spec("tiny:model", file, **params))
-        until(lambda: control.state("tiny:model") == "ready", "ready")
+        wait_for(lambda: control.state("tiny:model") == "ready", "ready")
         return node
 
     return load
@@ -138,7 +138,7 @@ def test_full_node_refuses_at_once(loaded: Loaded, control: ControlPlane) -> Non
     node = loaded("slow.gguf", slots=1, context=4096)
     with streaming(node):
         answer = node.chat("tiny:model")
-        until(lambda: control.reported("tiny:model")["in_flight"] == 1, "the slot in a heartbeat")
+        wait_for(lambda: control.reported("tiny:model")["in_flight"] == 1, "the slot in a heartbeat")
         assert node.status()["in_flight"] == 1
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "node_busy")
     assert answer.headers["retry-after"] == "1"
@@ -159,7 +159,7 @@ def test_leaving_client_frees_the_slot(loaded: Loaded) -> None:
         pass
 
     # The engine's slot as well: with one slot, it could not answer before the long one's end.
-    until(lambda: node.status()["in_flight"] == 0, "the node's slot free", 2)
+    wait_for(lambda: node.status()["in_flight"] == 0, "the node's slot free", 2)
     assert node.chat("tiny:model", max_tokens=3).json()["choices"][0]["message"]["content"] == "abc"
 
 
@@ -177,7 +177,7 @@ def test_client_that_leaves_before_the_first_byte_frees_the_slot(loaded: Loaded,
             timeout=httpx2.Timeout(30, read=0.1),
         )
 
-    until(lambda: node.status()["in_flight"] == 0, "the node's slot free", 2)
+    wait_for(lambda: node.status()["in_flight"] == 0, "the node's slot free", 2)
     assert node.chat("tiny:model", max_tokens=3).is_success
 
 
@@ -187,10 +187,10 @@ def test_killed_engine_is_restarted_and_said(loaded: Loaded, control: ControlPla
 
     os.kill(before, signal.SIGKILL)
 
-    error = until(lambda: control.reported("tiny:model")["error"], "the crash in a heartbeat")
+    error = wait_for(lambda: control.reported("tiny:model")["error"], "the crash in a heartbeat")
     assert "SIGKILL" in error
-    until(lambda: control.state("tiny:model") == "ready", "ready again")
-    until(lambda: node.chat("tiny:model").is_success, "an answer again")
+    wait_for(lambda: control.state("tiny:model") == "ready", "ready again")
+    wait_for(lambda: node.chat("tiny:model").is_success, "an answer again")
     assert engine_pid(node) != before
     assert any("SIGKILL" in str(r.get("error")) for r in node.get("/v0/logs?level=error").json()["records"])
 
@@ -200,7 +200,7 @@ def test_engine_that_dies_before_the_first_byte_is_a_502(loaded: Loaded) -> None
     answers: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answers.append(node.chat("tiny:model", max_tokens=3000)))
     asking.start()
-    until(lambda: node.status()["in_flight"] == 1, "the request under way")
+    wait_for(lambda: node.status()["in_flight"] == 1, "the request under way")
 
     os.kill(engine_pid(node), signal.SIGKILL)
 
@@ -222,13 +222,13 @@ def test_engine_that_dies_in_a_stream_ends_it_with_an_error(loaded: Loaded) -> N
 def test_model_that_does_not_load_is_given_up_with_the_reason(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     control.assign(spec("tiny:broken", "broken.gguf"), spec("tiny:good", "cycle.gguf"))
 
-    until(lambda: control.state("tiny:broken") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:broken") == "failed", "failed")
 
     error = control.reported("tiny:broken")["error"]
     assert "given up after 3 failures" in error and "exit code 1" in error
     # llama.cpp logs in a thread, so its own last line may be lost with the process; that of the binding never is.
     assert "failed to load model" in error or "Failed to init server" in error
-    until(lambda: control.last["ready_models"] == {"loaded": 1, "total": 2}, "the other one ready")
+    wait_for(lambda: control.last["ready_models"] == {"loaded": 1, "total": 2}, "the other one ready")
     assert not control.last["initializing"]
     answer = node.chat("tiny:broken")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_failed")
@@ -236,7 +236,7 @@ def test_model_that_does_not_load_is_given_up_with_the_reason(node: NodeProcess,
 
 def test_unknown_engine_is_said(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     control.assign(spec("tiny:model", "cycle.gguf") | {"engine": "vroom"})
-    until(lambda: control.state("tiny:model") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:model") == "failed", "failed")
     assert "unknown engine 'vroom'" in control.reported("tiny:model")["error"]
 
 
@@ -259,7 +259,7 @@ def test_no_engine_outlives_a_killed_node(loaded: Loaded) -> None:
 
     node.kill()
 
-    until(lambda: not alive(pid), "the engine gone")
+    wait_for(lambda: not alive(pid), "the engine gone")
 
 
 def test_changed_parameters_restart_the_engine(loaded: Loaded, control: ControlPlane, spec: Spec) -> None:
@@ -268,8 +268,8 @@ def test_changed_parameters_restart_the_engine(loaded: Loaded, control: ControlP
 
     control.assign(spec("tiny:model", "cycle.gguf", slots=3, generation=2))
 
-    until(lambda: control.reported("tiny:model").get("slots") == 3, "three slots")
-    until(lambda: node.chat("tiny:model").is_success, "an answer")
+    wait_for(lambda: control.reported("tiny:model").get("slots") == 3, "three slots")
+    wait_for(lambda: node.chat("tiny:model").is_success, "an answer")
     assert not alive(before)
 
 

@@ -13,7 +13,7 @@ from tests.hub import Faults, Hub
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.installing import Place, Weights, in_a_process
 from tests.node_service.soak import SIZE, soak
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 POINTS, RUNS = 20, 20
 
@@ -54,7 +54,7 @@ def test_a_node_that_is_killed_at_twenty_points_loses_no_byte_that_it_had(
         # The hub goes no further than the point, so that the node is always killed within the file.
         hub.fail(stall_at=max(point, kept[-1] + 1), for_good=True)
         process = in_a_process(place, weights)
-        until(lambda wanted=point: place.part_size(weights) >= wanted, f"{point} bytes")
+        wait_for(lambda wanted=point: place.part_size(weights) >= wanted, f"{point} bytes")
         process.kill()
         process.join()
         kept.append(place.part_size(weights))
@@ -82,11 +82,11 @@ def test_a_hub_that_is_killed_at_twenty_points_is_read_on_from_the_same_byte(
         return place.part_size(weights) >= wanted
 
     for point, following in pairwise([*points, None]):
-        until(partial(has, point), f"{point} bytes")
+        wait_for(partial(has, point), f"{point} bytes")
         hub.stop()
         faults = Faults(stall_at=following, for_good=True) if following else Faults()
         hub = Hub(tmp_path / "hub", port=hub.port, faults=faults).start()
-    until(lambda: place.store.find(weights.sha256), "the whole file")
+    wait_for(lambda: place.store.find(weights.sha256), "the whole file")
     process.join(60)
     hub.stop()
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 pytestmark = pytest.mark.compiled
 
@@ -29,7 +29,7 @@ def load(
     def start(file: str) -> NodeProcess:
         node = make_node(engine="llama-cpp-python", context=2048)
         control.assign(spec("tiny:model", file))
-        until(lambda: control.state("tiny:model") == "ready", "ready")
+        wait_for(lambda: control.state("tiny:model") == "ready", "ready")
         return node
 
     return start
@@ -89,11 +89,11 @@ def test_one_request_at_a_time_and_a_leaving_client_ends_its_own(
     busy = threading.Event()
     leaving = threading.Thread(target=leave)
     leaving.start()
-    until(lambda: node.status()["in_flight"] == 1, "the request under way")
+    wait_for(lambda: node.status()["in_flight"] == 1, "the request under way")
     assert node.chat("tiny:model").json()["error"]["code"] == "node_busy"
     busy.set()
     leaving.join(30)
 
-    until(lambda: node.status()["in_flight"] == 0, "the slot free")
+    wait_for(lambda: node.status()["in_flight"] == 0, "the slot free")
     answer = node.chat("tiny:model", max_tokens=3)
     assert answer.is_success, answer.text

@@ -10,7 +10,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess, descendants
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 type MakeNode = Callable[..., NodeProcess]
@@ -33,7 +33,7 @@ def small_node(make_node: MakeNode, control: ControlPlane) -> Callable[..., Node
         control.assign(*models)
         node = make_node()
         there = {model["id"]: "ready" if model["residency"] == "resident" else "installed" for model in models}
-        until(lambda: {m["id"]: m["state"] for m in control.last["models"]} == there, "all here")
+        wait_for(lambda: {m["id"]: m["state"] for m in control.last["models"]} == there, "all here")
         return node
 
     return start
@@ -46,7 +46,7 @@ def answered(node: NodeProcess, model: str) -> httpx2.Response:
         answer = node.chat(model, max_tokens=3)
         return None if answer.status_code == 503 else answer
 
-    return until(ask, f"an answer of {model}")
+    return wait_for(ask, f"an answer of {model}")
 
 
 def code(answer: httpx2.Response) -> tuple[int, str]:
@@ -69,7 +69,7 @@ def test_first_request_loads_and_the_least_recently_used_makes_room(
     assert control.state("tiny:b") == "installed"
 
     assert answered(node, "tiny:b").is_success
-    until(lambda: (control.state("tiny:a"), control.state("tiny:b")) == ("installed", "ready"), "the change in a heartbeat")
+    wait_for(lambda: (control.state("tiny:a"), control.state("tiny:b")) == ("installed", "ready"), "the change in a heartbeat")
     assert len(descendants(node.process.pid)) == 1
     assert answered(node, "tiny:a").is_success
 
@@ -94,7 +94,7 @@ def test_model_with_requests_in_flight_stays(small_node: Callable[..., NodeProce
     answers: list[httpx2.Response] = []
     asking = threading.Thread(target=lambda: answers.append(node.chat("tiny:slow", max_tokens=150)))
     asking.start()
-    until(lambda: node.status()["in_flight"] == 1, "the request under way")
+    wait_for(lambda: node.status()["in_flight"] == 1, "the request under way")
 
     refused = node.chat("tiny:b")
 
@@ -110,7 +110,7 @@ def test_model_that_was_just_loaded_waits_for_who_asked_for_it(
 ) -> None:
     node = small_node(on_demand(spec("tiny:a", "cycle.gguf")), on_demand(spec("tiny:b", "wide.gguf")))
     assert code(node.chat("tiny:a")) == (503, "model_loading")
-    until(lambda: control.state("tiny:a") == "ready", "loaded")
+    wait_for(lambda: control.state("tiny:a") == "ready", "loaded")
 
     # Otherwise two clients that ask for two models would load them in turn for ever and get no answer.
     assert code(node.chat("tiny:b")) == (503, "node_busy")
@@ -127,10 +127,10 @@ def test_model_taken_off_the_node_while_it_loads_is_gone(
 
     control.assign()
 
-    until(lambda: code(node.chat("tiny:a")) == (404, "model_not_found"), "forgotten")
+    wait_for(lambda: code(node.chat("tiny:a")) == (404, "model_not_found"), "forgotten")
     assert node.process is not None
     pid = node.process.pid
-    until(lambda: descendants(pid) == [], "no engine left")
+    wait_for(lambda: descendants(pid) == [], "no engine left")
 
 
 def test_new_resident_model_takes_the_room_of_one_on_demand(
@@ -142,4 +142,4 @@ def test_new_resident_model_takes_the_room_of_one_on_demand(
 
     control.assign(demanded, spec("tiny:r", "wide.gguf") | {"required_memory_bytes": 60 * MB})
 
-    until(lambda: (control.state("tiny:a"), control.state("tiny:r")) == ("installed", "ready"), "changed places")
+    wait_for(lambda: (control.state("tiny:a"), control.state("tiny:r")) == ("installed", "ready"), "changed places")

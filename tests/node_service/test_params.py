@@ -8,7 +8,7 @@ import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 type MakeNode = Callable[..., NodeProcess]
@@ -20,7 +20,7 @@ def start(make_node: MakeNode, control: ControlPlane, spec: Spec, engine: str, *
     """Load a model with these parameters and return what the engine says of itself."""
     node = make_node(engine=engine, log_level="debug", engine_threads=None, context=512, slots=2)
     control.assign(spec("tiny:model", "wide.gguf", **params))
-    until(lambda: control.state("tiny:model") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:model") == "ready", "ready")
     assert node.chat("tiny:model", max_tokens=4).json()["choices"][0]["message"]["content"] == "abcd"
     records = node.get("/v0/logs?limit=2000").json()["records"]
     lines = "\n".join(str(record.get("line")) for record in records if record.get("model") == "tiny:model")
@@ -70,6 +70,6 @@ def test_wrong_value_is_named_and_costs_no_other_model(
     node: NodeProcess, control: ControlPlane, spec: Spec, params: dict[str, Any], text: str
 ) -> None:
     control.assign(spec("tiny:wrong", "cycle.gguf", **params), spec("tiny:model", "wide.gguf"))
-    until(lambda: control.state("tiny:wrong") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:wrong") == "failed", "failed")
     assert text in control.reported("tiny:wrong")["error"]
-    until(lambda: control.state("tiny:model") == "ready", "the other model ready")
+    wait_for(lambda: control.state("tiny:model") == "ready", "the other model ready")

@@ -6,11 +6,11 @@ from typing import Any
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 
 def test_registers_with_its_ticket_and_deletes_it(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     (facts,) = control.registrations
     assert (facts["name"], facts["base_url"], facts["tags"]) == ("gpu-01", node.url, ["site:tokyo"])
@@ -22,7 +22,7 @@ def test_registers_with_its_ticket_and_deletes_it(node: NodeProcess, control: Co
 
 
 def test_identity_is_private(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     assert stat.S_IMODE(node.state_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE((node.state_dir / "identity.json").stat().st_mode) == 0o600
@@ -30,7 +30,7 @@ def test_identity_is_private(node: NodeProcess, control: ControlPlane) -> None:
 
 
 def test_heartbeat_has_the_fields_of_the_contract(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: len(control.heartbeats) >= 3, "three heartbeats")
+    wait_for(lambda: len(control.heartbeats) >= 3, "three heartbeats")
 
     first, second = control.heartbeats[:2]
     assert first["instance_id"] == control.registrations[0]["instance_id"] == second["instance_id"]
@@ -41,42 +41,42 @@ def test_heartbeat_has_the_fields_of_the_contract(node: NodeProcess, control: Co
 
 
 def test_restart_keeps_the_identity(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
     before, key = control.heartbeats[-1]["instance_id"], node.key
     node.kill()
 
     node.start()
 
-    until(lambda: control.heartbeats[-1]["instance_id"] != before, "a heartbeat of the new process")
+    wait_for(lambda: control.heartbeats[-1]["instance_id"] != before, "a heartbeat of the new process")
     assert len(control.registrations) == 1
     assert node.key == key
 
 
 def test_new_token_is_stored_before_it_is_used(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     control.next_token = "token-2"
 
-    until(lambda: control.tokens_seen[-1] == "token-2", "the new token in use")
+    wait_for(lambda: control.tokens_seen[-1] == "token-2", "the new token in use")
     assert node.identity()["token"] == "token-2"
     node.kill()
     node.start()
     seen = len(control.tokens_seen)
-    until(lambda: len(control.tokens_seen) > seen, "a heartbeat after the restart")
+    wait_for(lambda: len(control.tokens_seen) > seen, "a heartbeat after the restart")
     assert set(control.tokens_seen[seen:]) == {"token-2"}
 
 
 def test_forgotten_node_says_so_and_takes_a_new_ticket(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     control.known = False
 
-    text = until(lambda: node.problem("enrolment_required"), "the problem in /v0/status")
+    text = wait_for(lambda: node.problem("enrolment_required"), "the problem in /v0/status")
     assert str(node.ticket_file) in text
     control.tickets.add("ticket-2")
     node.ticket_file.write_text("ticket-2")
-    until(lambda: len(control.registrations) == 2, "a second registration")
-    until(lambda: not node.problem("enrolment_required"), "the problem gone")
+    wait_for(lambda: len(control.registrations) == 2, "a second registration")
+    wait_for(lambda: not node.problem("enrolment_required"), "the problem gone")
     assert not node.ticket_file.exists()
 
 
@@ -85,35 +85,35 @@ def test_refused_ticket_is_shown_and_not_tried_again(make_node: Callable[..., No
 
     node = make_node()
 
-    assert "ticket_invalid" in until(lambda: node.problem("enrolment_required"), "the problem in /v0/status")
+    assert "ticket_invalid" in wait_for(lambda: node.problem("enrolment_required"), "the problem in /v0/status")
     assert not node.status()["registered"]
     node.ticket_file.write_text("another")
-    until(lambda: control.registrations, "registration with the right ticket", 30)
+    wait_for(lambda: control.registrations, "registration with the right ticket", 30)
 
 
 def test_api_away_is_shown_and_survived(node: NodeProcess, control: ControlPlane) -> None:
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     control.stop()
 
-    assert control.url in until(lambda: node.problem("control_unreachable"), "the problem in /v0/status")
+    assert control.url in wait_for(lambda: node.problem("control_unreachable"), "the problem in /v0/status")
     seen = len(control.heartbeats)
     control.start()
-    until(lambda: len(control.heartbeats) > seen, "heartbeats again")
-    until(lambda: not node.problem("control_unreachable"), "the problem gone")
+    wait_for(lambda: len(control.heartbeats) > seen, "heartbeats again")
+    wait_for(lambda: not node.problem("control_unreachable"), "the problem gone")
 
 
 def test_restart_with_the_api_away_serves_the_last_manifest(
     node: NodeProcess, control: ControlPlane, spec: Callable[..., dict[str, Any]]
 ) -> None:
     control.assign(spec("tiny:cycle", "cycle.gguf"))
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     node.kill()
     control.stop()
 
     node.start()
 
-    until(lambda: node.chat("tiny:cycle").is_success, "an answer without the API")
+    wait_for(lambda: node.chat("tiny:cycle").is_success, "an answer without the API")
     assert node.status()["applied_revision"] == 2
 
 
@@ -122,22 +122,22 @@ def test_manifest_of_another_store_is_refused(
 ) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
     control.assign(store_id="store-b", remove=(wanted["artifacts"][0]["sha256"],))
 
-    assert "store-b" in until(lambda: node.problem("manifest_refused"), "the problem in /v0/status")
-    (error,) = until(lambda: control.last["errors"], "the problem in a heartbeat")
+    assert "store-b" in wait_for(lambda: node.problem("manifest_refused"), "the problem in /v0/status")
+    (error,) = wait_for(lambda: control.last["errors"], "the problem in a heartbeat")
     assert error["code"] == "manifest_refused"
     assert node.chat("tiny:cycle").is_success
 
 
 def test_sync_reports_at_once(make_node: Callable[..., NodeProcess], control: ControlPlane) -> None:
     node = make_node()
-    until(lambda: control.heartbeats, "a heartbeat")
+    wait_for(lambda: control.heartbeats, "a heartbeat")
 
     answer = node.post("/v0/sync")
 
     assert answer.status_code == 202
     seen = len(control.heartbeats)
-    until(lambda: len(control.heartbeats) > seen, "another heartbeat")
+    wait_for(lambda: len(control.heartbeats) > seen, "another heartbeat")

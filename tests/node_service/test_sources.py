@@ -16,7 +16,7 @@ from node_service.weights.store import safe_name
 from tests.hub import Hub
 from tests.node_service.control_plane import ControlPlane, artifact, model
 from tests.node_service.process import NodeProcess
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]
 
@@ -34,7 +34,7 @@ def seeded(node: NodeProcess, control: ControlPlane, spec: Spec) -> tuple[NodePr
     """A node that holds a model, and that model."""
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     return node, wanted
 
 
@@ -83,7 +83,7 @@ def test_fetches_from_a_peer(
 
     asker = make_node()
 
-    until(lambda: asker.chat("tiny:cycle").is_success, "the second node answers")
+    wait_for(lambda: asker.chat("tiny:cycle").is_success, "the second node answers")
     assert any(r["event"] == "fetching" and "peer" in r["source"] for r in asker.get("/v0/logs").json()["records"])
 
 
@@ -95,7 +95,7 @@ def test_goes_on_with_the_next_source(node: NodeProcess, control: ControlPlane, 
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     assert len(control.fetches) == 2
 
 
@@ -107,7 +107,7 @@ def test_every_source_that_failed_is_named(node: NodeProcess, control: ControlPl
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "failed", "failed")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed")
     error = control.reported("tiny:cycle")["error"]
     assert "hub acme/nowhere" in error and "no such repository" in error
     assert "pass-through /v0/hub/x: not an address of the control API" in error
@@ -120,7 +120,7 @@ def test_pass_through_is_asked_at_the_control_api(node: NodeProcess, control: Co
 
     control.assign(wanted)
 
-    until(lambda: control.state("tiny:cycle") == "failed", "failed, because this API has no pass-through")
+    wait_for(lambda: control.state("tiny:cycle") == "failed", "failed, because this API has no pass-through")
     assert "pass-through /v0/hub/acme/cycle.gguf: answered 404" in control.reported("tiny:cycle")["error"]
 
 
@@ -155,9 +155,9 @@ def test_names_never_leave_the_store(node: NodeProcess, control: ControlPlane, t
     for number, name in enumerate(NAMES):
         model_id = f"tiny:named-{number}"
         control.assign(model(model_id, artifact(name, content)))
-        until(lambda wanted=model_id: control.state(wanted) == "ready", f"ready with the name {name[:30]!r}")
+        wait_for(lambda wanted=model_id: control.state(wanted) == "ready", f"ready with the name {name[:30]!r}")
         control.assign(remove=(digest,))
-        until(lambda: control.last["models"] == [], "gone")
+        wait_for(lambda: control.last["models"] == [], "gone")
 
     outside = {p for p in node.directory.rglob("*") if not p.is_relative_to(node.store_dir)} - before
     assert {p.name for p in outside} <= {"manifest.json"}
@@ -167,11 +167,11 @@ def test_names_never_leave_the_store(node: NodeProcess, control: ControlPlane, t
 def test_damaged_manifest_is_refused_and_the_old_one_stays(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
     control.assign(wanted)
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
     control.assign(model("tiny:evil", {"name": "x", "size": 1, "sha256": "../../etc/passwd"}))
 
-    assert "manifest" in until(lambda: node.problem("control_refused"), "the problem")
+    assert "manifest" in wait_for(lambda: node.problem("control_refused"), "the problem")
     assert node.chat("tiny:cycle").is_success
 
 
@@ -182,7 +182,7 @@ def test_split_model_is_one_model(node: NodeProcess, control: ControlPlane, tiny
 
     control.assign(model("tiny:split", *parts))
 
-    until(lambda: control.state("tiny:split") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:split") == "ready", "ready")
     report = control.reported("tiny:split")
     assert report["bytes_done"] == report["size"] == first["size"] + second["size"]
     together = {p.name for p in next((node.store_dir / "models").iterdir()).iterdir()}
@@ -207,6 +207,6 @@ def test_a_node_without_a_hub_of_its_own_uses_the_control_planes_and_keeps_its_t
 
     make_node(hub_endpoint=None, hub_token_file=str(token))
 
-    until(lambda: control.state("tiny:cycle") == "ready", "ready")
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
     assert hub.served
     assert not any(request.authorized for request in hub.served)

@@ -15,7 +15,7 @@ from tests.hub import Hub
 from tests.node_service.conftest import REPO, hub_model, prepare_node
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess, descendants
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 from tests.router.fleet import CHAT, Fleet, chat
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ def start(tmp_path: Path, hub: Hub, tiny_models: Path) -> Iterator[Callable[...,
         # More slots than anybody takes: a node frees one a moment after its answer has left, and would be busy once in a while.
         process = prepare_node(tmp_path / name, control, hub, slots=4).start()
         started.append((control, process))
-        until(lambda: control.last.get("ready_models") == {"loaded": len(models), "total": len(models)}, f"{name} ready")
+        wait_for(lambda: control.last.get("ready_models") == {"loaded": len(models), "total": len(models)}, f"{name} ready")
         return process
 
     yield node
@@ -96,6 +96,6 @@ async def test_killed_engine_costs_no_request_and_the_other_model_nothing(
     assert {answer.headers["x-muster-node"] for answer in answers["tiny:a"]} == {BOTH, ONE}
     assert any(answer.headers["x-muster-attempts"] != "1" for answer in answers["tiny:a"])
     assert {(a.headers["x-muster-node"], a.headers["x-muster-attempts"]) for a in answers["tiny:b"]} == {(BOTH, "1")}
-    await asyncio.to_thread(until, lambda: both.chat("tiny:a").is_success, "the killed model back by itself")
+    await asyncio.to_thread(wait_for, lambda: both.chat("tiny:a").is_success, "the killed model back by itself")
     assert engine_of(both, "tiny:a") != victim
     assert engine_of(both, "tiny:b") == spared
