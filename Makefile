@@ -32,7 +32,7 @@ bench-download: ## Measure how weights travel, on this machine; takes 6 GB of /d
 	@tools/env.sh dev
 	@exec $(PY) -m benchmarks.download
 
-test-switch: ## Upgrades of three hosts under load, and the control plane on a host: half an hour.
+test-switch: ## Upgrades of three hosts under load, and the control plane on a host: a quarter of an hour.
 	@tools/env.sh dev
 	@tools/system-packages.sh
 	.venv/bin/pytest -q tests/hosts/test_upgrade.py tests/hosts/test_control_plane.py
