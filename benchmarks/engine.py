@@ -28,7 +28,7 @@ from benchmarks.processes import Process, free_port, tree
 from benchmarks.router import KEY
 from tests.node_service.control_plane import ControlPlane, model
 from tests.node_service.process import NodeProcess, node_settings
-from tests.node_service.waiting import until
+from tests.processes import wait_for
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
 _CPUS = "0-1023"
@@ -64,7 +64,7 @@ def running_node(folder: Path, file: Path, streams: int, threads: int) -> Iterat
     control.assign(described)
     node = NodeProcess(folder, settings).start()
     try:
-        until(lambda: control.state(MODEL) == "ready", "the model ready", _LIMIT_S)
+        wait_for(lambda: control.state(MODEL) == "ready", "the model ready", _LIMIT_S)
         yield node
     finally:
         node.terminate()
@@ -172,7 +172,7 @@ def main() -> None:
             router = Process(argv, cpus=_CPUS, folder=folder / "router", env={"BENCH_NODE_KEY": node.key})
             try:
                 router_way = Way(f"http://127.0.0.1:{port}", KEY)
-                until(lambda: _answers(router_way), "the router answers")
+                wait_for(lambda: _answers(router_way), "the router answers")
                 ways = {"engine": engine_way(node), "node": Way(node.url, node.key), "router": router_way}
                 rates = asyncio.run(measure(ways, options.rounds, options.streams, options.tokens))
                 free_s = [asyncio.run(slot_free_s(ways["router"], ways["engine"])) for _ in range(_LEAVERS)]
