@@ -12,12 +12,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution import grants, repository
 from control_api.distribution.fetch_models import FetchGrant, GrantState
-from control_api.distribution.peers import Holder, Peers, site_of
+from control_api.distribution.peers import Holder, Peers
 from control_api.distribution.placing import Placer
 from control_api.distribution.schemas import FetchOut, FetchRequest, FetchWait
 from control_api.errors import Conflict
 from control_api.fleet.models import Node
 from control_api.fleet.schemas import Heartbeat
+from control_api.fleet.sites import site_of
 from control_api.fleet.states import ModelState
 from control_api.kit import revision
 
@@ -44,7 +45,7 @@ class FetchDesk:
         remote = await self._remote_sources(session, node, asked.sha256)
         await self._verify(session, await self._peers.distrust(session, node, asked))
         await grants.forget_expired(session)
-        grant = await grants.request(session, node.id, asked.sha256, site_of(node))
+        grant = await grants.request(session, node.id, asked.sha256, site_of(node.tags))
         failed = asked.failed_peers
         peers = await self._peers.offer(session, node, asked.sha256, but=failed)
         # Who has tried a peer in vain is not made to wait for another one.

@@ -19,6 +19,7 @@ from control_api.distribution import grants
 from control_api.distribution.fetch_models import DistrustedPeer
 from control_api.distribution.schemas import FetchRequest
 from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.sites import site_of
 from control_api.fleet.states import NodeState
 from control_api.kit.clock import db_now
 from control_api.kit.secretbox import SecretBox
@@ -28,12 +29,6 @@ log = structlog.get_logger()
 _OFFERED = 3
 _SILENT_S = 15
 _TICKET_S = 600
-_SITE = "site:"
-
-
-def site_of(node: Node) -> str | None:
-    """Return the site that a node is tagged with, the first if there are several."""
-    return min((tag for tag in node.tags if tag.startswith(_SITE)), default=None)
 
 
 @dataclass(frozen=True)
@@ -86,7 +81,7 @@ class Peers:
 
 async def holders(session: AsyncSession, node: Node, sha256: str) -> list[Holder]:
     """Return the other nodes of a node's site that are heard and report that they hold an artifact."""
-    site = site_of(node)
+    site = site_of(node.tags)
     if site is None:
         return []
     models = select(Artifact.model_id).where(Artifact.sha256 == sha256)
@@ -98,7 +93,7 @@ async def holders(session: AsyncSession, node: Node, sha256: str) -> list[Holder
         .where(col(Node.last_heartbeat_at) > db_now(-_SILENT_S))
     )
     rows = (await session.exec(statement)).all()
-    return [Holder(n, m.model_id, m.installed_at) for n, m in rows if sha256 in m.held and site_of(n) == site]
+    return [Holder(n, m.model_id, m.installed_at) for n, m in rows if sha256 in m.held and site_of(n.tags) == site]
 
 
 def peer_ticket(key: str, sha256: str, *, asker: str, expires_at_s: int) -> str:

@@ -147,12 +147,16 @@ class EnrolmentOut(Out):
 
 
 class InventoryOut(Out):
-    """``GET /v0/inventory``, and the snapshot that a job is given."""
+    """``GET /v0/inventory``, and the snapshot that a job is given.
+
+    ``sites``: addresses of all hosts at the sites of ``hosts``, those among them that a job does not touch as well.
+    """
 
     version: int = 1
     api_url: str
     router_url: str
     hosts: list[InventoryHost]
+    sites: dict[str, list[str]]
 
 
 class Gpu(Out):

@@ -22,6 +22,7 @@ from control_api.fleet.schemas import (
     InventoryHost,
     InventoryOut,
 )
+from control_api.fleet.sites import addresses_at_sites
 from control_api.fleet.states import HostState
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
@@ -97,10 +98,16 @@ class FleetService:
 
     async def inventory(self, session: AsyncSession, host_ids: Collection[str] | None) -> InventoryOut:
         """Return what the inventory plugin reads: all hosts, or those of a job."""
-        hosts = await repository.list_hosts(session, host_ids)
+        known = await repository.list_hosts(session)
+        hosts = [host for host in known if host_ids is None or host.id in host_ids]
         node_ids = await repository.node_ids_by_host(session)
         entries = [InventoryHost(**_columns(host), host_key=host_key(host), node_id=node_ids.get(host.id)) for host in hosts]
-        return InventoryOut(api_url=self._settings.public_api_url, router_url=self._settings.public_router_url, hosts=entries)
+        return InventoryOut(
+            api_url=self._settings.public_api_url,
+            router_url=self._settings.public_router_url,
+            hosts=entries,
+            sites=addresses_at_sites(known, of=hosts),
+        )
 
     async def set_host_state(self, session: AsyncSession, host_ids: Collection[str], state: HostState) -> None:
         """Record what a job made of hosts."""

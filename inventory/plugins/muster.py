@@ -146,11 +146,17 @@ class InventoryModule(BaseInventoryPlugin):
             "muster_host_id": host["id"],
             "muster_node_id": host["node_id"],
             "muster_tags": host["tags"],
+            "muster_site_addresses": self._site_addresses(host, document["sites"]),
             "muster_api_url": document["api_url"],
             "muster_router_url": document["router_url"],
         }
         for key, value in variables.items():
             self.inventory.set_variable(name, key, value)
+
+    def _site_addresses(self, host: dict[str, Any], sites: dict[str, list[str]]) -> list[str]:
+        """Of all hosts at the host's site: a job's inventory has those only that the job touches."""
+        site = min((tag for tag in host["tags"] if tag.startswith("site:")), default="")
+        return [_require(ADDRESS, address, host, "address at its site") for address in sites.get(site, [])]
 
     def _own_variables(self, host: dict[str, Any]) -> dict[str, Any]:
         variables = host["variables"]

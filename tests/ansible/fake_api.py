@@ -147,7 +147,10 @@ class FakeApi:
         }
 
     def _inventory(self) -> dict[str, Any]:
-        return {"version": 1, "api_url": self.url, "router_url": self.url, "hosts": list(self.hosts.values())}
+        hosts = list(self.hosts.values())
+        tags = {tag for host in hosts for tag in host["tags"] if tag.startswith("site:")}
+        sites = {tag: [host["address"] for host in hosts if tag in host["tags"]] for tag in tags}
+        return {"version": 1, "api_url": self.url, "router_url": self.url, "hosts": hosts, "sites": sites}
 
     def _enrol(self, host_id: str, force: bool) -> dict[str, Any]:
         if _find(self.hosts, host_id)["node_id"] and not force:

@@ -23,6 +23,7 @@ def test_hosts_come_with_groups_connection_and_variables(api: FakeApi, ansible: 
         become_exe="sudo.ws", variables={"node_service_port": 9000},
     )  # fmt: skip
     node = api.add_node(host)
+    api.add_host("gpu-02", address="10.0.0.8", tags=["site:tokyo"])
 
     run = ansible.inventory()
 
@@ -34,6 +35,7 @@ def test_hosts_come_with_groups_connection_and_variables(api: FakeApi, ansible: 
         "ansible_host": "10.0.0.7", "ansible_port": 2222, "ansible_user": "ops", "ansible_become": True,
         "ansible_become_exe": "sudo.ws", "muster_host_id": host["id"], "muster_node_id": node["id"],
         "muster_tags": ["site:tokyo"], "muster_api_url": api.url, "muster_router_url": api.url, "node_service_port": 9000,
+        "muster_site_addresses": ["10.0.0.7", "10.0.0.8"],
     }  # fmt: skip
     assert expected.items() <= got.items()
     assert "-o ProxyJump=ops@bastion:22" in got["ansible_ssh_common_args"]

@@ -30,6 +30,8 @@ async def test_job_tells_what_it_changed_and_what_it_ran_with(site: Site, projec
     git(project, "add", ".")
     git(project, "commit", "-qm", "first")
     await site.add_host("gpu-01", tags=["site:tokyo"])
+    await site.add_host("gpu-02", tags=["site:tokyo"], address="192.0.2.2")
+    await site.add_host("gpu-03", tags=["site:osaka"], address="192.0.2.3")
     job_id = await site.start("site.yml", "gpu-01", extra_vars={"demo_file": str(tmp_path / "written")})
     assert (await get(site, f"/v0/jobs/{job_id}/inventory", 404))["error"]["code"] == "no_inventory"
     async with site.working():
@@ -41,8 +43,10 @@ async def test_job_tells_what_it_changed_and_what_it_ran_with(site: Site, projec
     (change,) = (await get(site, f"/v0/jobs/{job_id}/changes"))["items"]
     assert (change["host"], change["role"], change["task"]) == ("gpu-01", "demo", "Write a file")
     assert "+hello" in change["diff"]
-    (host,) = (await get(site, f"/v0/jobs/{job_id}/inventory"))["hosts"]
+    inventory = await get(site, f"/v0/jobs/{job_id}/inventory")
+    (host,) = inventory["hosts"]
     assert (host["name"], host["tags"], host["state"]) == ("gpu-01", ["site:tokyo"], "provisioning")
+    assert inventory["sites"] == {"site:tokyo": ["127.0.0.1", "192.0.2.2"]}, "a host that the job does not touch is known"
 
 
 async def test_changes_come_in_pages(site: Site) -> None:
