@@ -59,25 +59,29 @@ def test_a_host_is_added_and_provisioned_and_its_output_comes_live(page: Page, f
     expect(page.get_by_text("line 59")).to_be_in_viewport()
 
 
+def say(page: Page, text: str) -> None:
+    """Ask something as fast as a person can: after the page has drawn what was typed."""
+    ask = page.get_by_placeholder("Ask something…")
+    ask.fill(text)
+    expect(page.get_by_role("button", name="Send message")).to_be_enabled()
+    ask.press("Enter")
+
+
 def test_the_playground_answers_stops_and_replaces_by_errors(page: Page, fleet: fake_fleet.Fleet) -> None:
     page.get_by_role("link", name="Playground").click()
-    ask = page.get_by_placeholder("Ask something…")
-    ask.fill("What should I check?")
-    ask.press("Enter")
+    say(page, "What should I check?")
     expect(page.get_by_text("Three things")).to_be_visible()
     expect(page.get_by_text("40 tokens")).to_be_visible()
     send = page.get_by_role("button", name="Send message")
     expect(send).to_be_visible()
     fleet.chat_pause_s = 0.3
-    ask.fill("And slowly?")
-    ask.press("Enter")
+    say(page, "And slowly?")
     expect(page.get_by_text("Sure.")).to_have_count(2)
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("stopped")).to_be_visible()
     expect(send).to_be_visible()
     fleet.chat_pause_s, fleet.chat_error_after = 0.0, 2
-    ask.fill("And with an error?")
-    ask.press("Enter")
+    say(page, "And with an error?")
     expect(page.get_by_role("alert")).to_contain_text("The node gpu-01 stopped answering.")
     expect(page.get_by_text("Sure.")).to_have_count(2)
 

@@ -151,6 +151,7 @@ def test_an_operator_sets_up_logs_in_sees_the_nodes_online_and_chats(stack: Stac
         page.get_by_role("link", name="Playground").click()
         ask = page.get_by_placeholder("Ask something…")
         ask.fill(QUESTION)
+        expect(page.get_by_role("button", name="Send message")).to_be_enabled(timeout=SLOW_MS)
         ask.press("Enter")
         # What it says is drawn by lot; that it was a whole answer is what the summary under it says.
         expect(page.get_by_text(re.compile(r"\d+ tokens")).first).to_be_visible(timeout=SLOW_MS)

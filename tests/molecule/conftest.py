@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import yaml
@@ -30,9 +31,11 @@ class Molecule:
 
     def test(self, scenario: str, folder: Path) -> subprocess.CompletedProcess[str]:
         """Run all steps of a scenario; the hosts are the platforms of its ``molecule.yml``."""
-        with FakeApi(address=self.lab.gateway) as api:
+        with FakeApi(address=self.lab.gateway) as api, TemporaryDirectory(prefix="ssh-") as sockets:
             octets = self._add_hosts(api, scenario)
             environment = {
+                # A socket's path may have a hundred characters, fewer than a folder of pytest's has.
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": sockets,
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                 "HOME": str(folder),
                 "LANG": "C.UTF-8",
