@@ -16,6 +16,7 @@ from control_api.client import Client
 from control_api.kit.database import Database
 from control_api.kit.secretbox import SecretBox
 from control_api.kit.tasks import owned_task
+from control_api.kit.tls import trusted
 from control_api.migrations import runner
 from control_api.serve import uvicorn_config
 from control_api.settings import Settings
@@ -72,8 +73,8 @@ async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         async with serving(create_app(settings, **options)) as url:
-            headers = {"authorization": f"Bearer {KEY}"}
-            async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+            by = {"headers": {"authorization": f"Bearer {KEY}"}, "timeout": 30, "verify": trusted()}
+            async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, **by) as http:
                 yield Api(url, settings, KEY, client, http, database)
     finally:
         await database.close()

@@ -13,6 +13,7 @@ import httpx2
 
 from control_api.catalogue.gguf import MAX_HEADER_BYTES, BadHeader, GgufHeader, HeaderReader
 from control_api.errors import Unavailable
+from control_api.kit.tls import trusted
 from control_api.settings import Settings
 
 _MAX_REDIRECTS = 5
@@ -35,7 +36,7 @@ class HubFiles:
         self._endpoint = settings.hub_url
         self._token = settings.hub_token.get_secret_value() if settings.hub_token else None
         self._timeout_s = settings.hub_timeout_s
-        self._http = httpx2.AsyncClient(timeout=settings.hub_timeout_s, follow_redirects=False)
+        self._http = httpx2.AsyncClient(timeout=settings.hub_timeout_s, follow_redirects=False, verify=trusted())
 
     async def aclose(self) -> None:
         """Break off what is being read."""

@@ -7,6 +7,7 @@ import httpx2
 from pydantic import BaseModel, TypeAdapter
 
 from control_api.client.errors import ApiUnreachable, from_response
+from control_api.kit.tls import trusted
 from control_api.kit.wire import Page
 
 type TokenProvider = Callable[[], Awaitable[str]]
@@ -34,7 +35,7 @@ class Http:
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._token = token
-        self._client = httpx2.AsyncClient(base_url=self.base_url, timeout=timeout_s, transport=transport)
+        self._client = httpx2.AsyncClient(base_url=self.base_url, timeout=timeout_s, transport=transport, verify=trusted())
 
     async def aclose(self) -> None:
         """Close the pool."""

@@ -8,6 +8,7 @@ import structlog
 
 from control_api.fleet.models import Node
 from control_api.kit.secretbox import SecretBox
+from control_api.kit.tls import trusted
 
 log = structlog.get_logger()
 
@@ -20,7 +21,7 @@ class NodeCaller:
 
     def __init__(self, box: SecretBox) -> None:
         self._box = box
-        self._http = httpx2.AsyncClient(timeout=_TIMEOUT_S)
+        self._http = httpx2.AsyncClient(timeout=_TIMEOUT_S, verify=trusted())
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def aclose(self) -> None:

@@ -12,6 +12,7 @@ from control_api.errors import BadInput, NotFound, Unavailable
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox
+from control_api.kit.tls import trusted
 from control_api.providers import repository
 from control_api.providers.models import Provider
 from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
@@ -60,7 +61,7 @@ class ProviderService:
         if name is ProviderName.ANTHROPIC:
             headers |= {"x-api-key": wanted.api_key, "anthropic-version": _ANTHROPIC_VERSION}
         try:
-            async with httpx2.AsyncClient(timeout=self._timeout_s) as http:
+            async with httpx2.AsyncClient(timeout=self._timeout_s, verify=trusted()) as http:
                 answer = await http.get(f"{base_url}/models", params={"limit": 1000}, headers=headers)
         except httpx2.HTTPError as error:
             raise Unavailable(

@@ -1,5 +1,6 @@
 """Runs Ansible's commands as a shell or CI does: from the checkout, with nothing of the tests' own environment."""
 
+import base64
 import json
 import os
 import re
@@ -66,11 +67,12 @@ class Ansible:
     def tasks(self, *tasks: dict[str, Any], arguments: tuple[str, ...] = (), **environment: str) -> tuple[Run, list[Any]]:
         """Run tasks on this machine, all of them even when one fails; return the run and each task's result."""
         steps = [{**task, "register": f"r{number}", "ignore_errors": True} for number, task in enumerate(tasks)]
-        results = self.directory / "results.json"
-        content = "[" + ", ".join(f"{{{{ r{number} | to_json }}}}" for number in range(len(tasks))) + "]"
-        steps.append({"ansible.builtin.copy": {"content": content, "dest": str(results), "mode": "0600"}, "check_mode": False})
+        results = ", ".join(f"r{number}" for number in range(len(tasks)))
+        # In letters that no output wraps. A task that writes a file would run two modules.
+        steps.append({"ansible.builtin.debug": {"msg": f"RESULTS:{{{{ [{results}] | to_json | b64encode }}}}"}})
         playbook = self.directory / "tasks.yml"
         playbook.write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": steps}]))
         run = self.run("ansible-playbook", str(playbook), *arguments, **environment)
-        assert results.exists(), run.output
-        return run, json.loads(results.read_text())
+        found = re.search(r"RESULTS:([\w+/=]+)", run.output)
+        assert found, run.output
+        return run, json.loads(base64.b64decode(found[1]))
