@@ -91,7 +91,7 @@ def said(run: Run) -> str:
 
 
 def test_check_mode_says_what_it_would_install_and_does_nothing(controller: Controller, machine: Host) -> None:
-    run = controller.play(PROVISION, machine, arguments=("--check",), gpu_host_driver_version="580.105.08")
+    run = controller.play(PROVISION, machine, arguments=(*DRIVER_ONLY, "--check"), gpu_host_driver_version="580.105.08")
 
     assert run.rc == 0, run.output
     assert "would install nvidia-kernel-open-dkms=580.105.08*, nvidia-driver-cuda=580.105.08*" in said(run)
@@ -109,7 +109,9 @@ def test_a_driver_that_needs_a_reboot_says_so(controller: Controller, machine: H
 
 
 def test_the_host_is_rebooted_where_that_is_allowed(controller: Controller, machine: Host) -> None:
-    run = controller.play(PROVISION, machine, gpu_host_driver_version="580.105.08", gpu_host_allow_reboot=True)
+    run = controller.play(
+        PROVISION, machine, arguments=DRIVER_ONLY, gpu_host_driver_version="580.105.08", gpu_host_allow_reboot=True
+    )
 
     assert run.rc == 0, run.output
     assert driver(machine) == "580.105.08"
@@ -120,7 +122,7 @@ def test_the_host_is_rebooted_where_that_is_allowed(controller: Controller, mach
 
 def test_a_second_run_and_check_mode_change_nothing(controller: Controller, machine: Host) -> None:
     for version, arguments in (("580", ()), ("", ("--check",))):
-        run = controller.play(PROVISION, machine, arguments=arguments, gpu_host_driver_version=version)
+        run = controller.play(PROVISION, machine, arguments=(*DRIVER_ONLY, *arguments), gpu_host_driver_version=version)
 
         assert run.rc == 0, run.output
         assert run.changed()[machine.name] == 0, run.output

@@ -103,7 +103,8 @@ def test_secrets_are_private_and_the_ticket_is_gone(provisioned: Fleet) -> None:
 
 
 def test_no_secret_is_in_the_output(provisioned: Fleet) -> None:
-    run = provisioned.play(DEPLOY, "-vvv", "--diff", "--check", node_service_hub_token="another-one")
+    options = ("-vvv", "--diff", "--check", "--limit", provisioned.hosts[0].name)
+    run = provisioned.play(DEPLOY, *options, node_service_hub_token="another-one")
 
     keys = [
         json.loads(text)["inference_key"] for text in provisioned.on_each("cat", "/var/lib/muster-node/state/identity.json")
@@ -115,10 +116,22 @@ def test_no_secret_is_in_the_output(provisioned: Fleet) -> None:
 def test_a_broken_configuration_is_refused_before_the_switch(provisioned: Fleet) -> None:
     before = provisioned.release()
 
-    run = provisioned.play(DEPLOY, node_service_base_url="nonsense", node_service_hub_token=SECRET)
+    limit = ("--limit", provisioned.hosts[0].name)
+    run = provisioned.play(DEPLOY, *limit, node_service_base_url="nonsense", node_service_hub_token=SECRET)
 
     assert run.rc != 0
     assert "base_url: must be an http" in run.output
+    assert provisioned.release() == before
+
+
+def test_a_part_of_the_role_never_starts_a_release_that_is_not_all_there(provisioned: Fleet) -> None:
+    before = provisioned.release()
+
+    part = ("--limit", provisioned.hosts[0].name, "--tags", "node_service_run")
+    run = provisioned.play(DEPLOY, *part, node_service_context=1024, node_service_hub_token=SECRET)
+
+    assert run.rc != 0
+    assert "Run it without tags, or with node_service_install and node_service_configure" in " ".join(run.output.split())
     assert provisioned.release() == before
 
 
@@ -225,7 +238,8 @@ def test_what_was_changed_by_hand_is_put_right(provisioned: Fleet) -> None:
     provisioned.hosts[0].run("sh", "-c", f"echo '# by hand' >> {unit}")
     provisioned.hosts[1].run("sh", "-c", f"echo '# by hand' >> $(echo {package}/muster_node.py)")
 
-    run = provisioned.play(DEPLOY, node_service_hub_token=SECRET)
+    parts = ("--tags", "node_service_install,node_service_configure")
+    run = provisioned.play(DEPLOY, *parts, node_service_hub_token=SECRET)
 
     assert run.rc == 0, run.output
     assert all(count > 0 for name, count in run.changed().items() if name != "localhost")
