@@ -76,7 +76,9 @@ class PlanService:
         """Return a digest of each thing that a plan for these hosts depends on, by its name for people."""
         basis = await asyncio.to_thread(self._files)
         inventory = await self._fleet.inventory(session, host_ids)
-        basis["hosts of the same sites"] = _digest(inventory.sites)
+        planned = {host.address for host in inventory.hosts}
+        neighbours = {address for addresses in inventory.sites.values() for address in addresses} - planned
+        basis["other hosts of the same sites"] = _digest(sorted(neighbours))
         nodes = {node.id: node for node in await fleet.list_nodes(session, [h.node_id for h in inventory.hosts if h.node_id])}
         for host in inventory.hosts:
             # The key is pinned at first contact, which may be the plan's own.

@@ -81,12 +81,11 @@ def test_hosts_and_models_are_made_known(stack: Stack, lab_hosts: LabHosts, mach
     assert "unprovisioned" in stack.muster("hosts", "list").stdout
 
 
-def test_a_check_run_on_bare_hosts_says_what_it_would_do_and_changes_nothing(stack: Stack, machines: dict[str, Host]) -> None:
-    said = stack.muster("jobs", "run", "site.yml", *NAMES, *ENGINE, "--check", "--watch").stdout
+def test_a_check_run_on_a_bare_host_says_what_it_would_do_and_changes_nothing(stack: Stack, machines: dict[str, Host]) -> None:
+    said = stack.muster("jobs", "run", "site.yml", "deb13", *ENGINE, "--check", "--watch").stdout
     for would in ("would install release", "would ask for an enrolment ticket", "would start muster-node"):
-        assert said.count(would) == len(NAMES), said
-    for machine in machines.values():
-        assert machine.run("sh", "-c", "ls -d /opt/muster-node /var/lib/muster-node 2>/dev/null || true").strip() == ""
+        assert would in said
+    assert machines["deb13"].run("sh", "-c", "ls -d /opt/muster-node /var/lib/muster-node 2>/dev/null || true").strip() == ""
 
 
 def test_bare_hosts_become_nodes_that_are_online(stack: Stack, machines: dict[str, Host]) -> None:
@@ -229,7 +228,7 @@ def test_the_api_may_be_away_and_nobody_goes_offline(stack: Stack, client: opena
 
 
 def test_a_killed_api_is_restarted_and_a_job_ends_in_a_true_state(stack: Stack) -> None:
-    job = json.loads(stack.muster("jobs", "run", "site.yml", *NAMES, *ENGINE, "--json").stdout)
+    job = json.loads(stack.muster("jobs", "run", "site.yml", "deb12", *ENGINE, "--json").stdout)
     wait_for(lambda: stack.get(f"/v0/jobs/{job['id']}")["status"] == "running", what="the job to run", timeout_s=30)
     [api] = stack.pids("api")
     os.kill(api, signal.SIGKILL)
