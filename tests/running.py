@@ -73,8 +73,8 @@ async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         async with serving(create_app(settings, **options)) as url:
-            by = {"headers": {"authorization": f"Bearer {KEY}"}, "timeout": 30, "verify": trusted()}
-            async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, **by) as http:
+            reaching = {"headers": {"authorization": f"Bearer {KEY}"}, "timeout": 30, "verify": trusted()}
+            async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, **reaching) as http:
                 yield Api(url, settings, KEY, client, http, database)
     finally:
         await database.close()

@@ -164,6 +164,7 @@ REFUSED = {
     "old": ([P40], {"gpu_host_driver": "nvidia"}, "Set gpu_host_driver_version to '580'"),
     "old-open": ([P40], {"gpu_host_driver_flavour": "open"}, "open kernel module does not support the cards"),
     "new": ([B200], {}, "has 550. Set gpu_host_driver to 'nvidia'"),
+    "new-closed": ([B200], {"gpu_host_driver": "nvidia", "gpu_host_driver_flavour": "proprietary"}, "need the open one"),
     "switches": ([H100, NVSWITCH], {}, "Fabric Manager, and Debian does not have it. Set gpu_host_driver to 'nvidia'"),
     "secure": ([L4], {}, "mokutil --import /var/lib/dkms/mok.pub"),
     "none": ([AUDIO], {}, "No NVIDIA GPU is visible on the PCI bus"),
