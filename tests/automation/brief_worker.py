@@ -1,22 +1,23 @@
 """A real worker whose runs are brief: ``python -m tests.automation.brief_worker DIRECTORY < settings.json``.
 
-A run says in DIRECTORY when it enters a host and when it leaves it, by a file that only one can make; and writes down that it
-was. So what went wrong between any number of such processes is seen in the files.
+A run says in DIRECTORY when it enters a host and when it leaves it, and writes down that it was.
 """
 
 import asyncio
-import os
 import random
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from control_api.automation import outcome
 from control_api.automation.launcher import Launcher
+from control_api.automation.models import Job
 from control_api.automation.order import RunOrder
 from control_api.automation.outcome import Outcome
 from control_api.automation.states import JobStatus
 from control_api.kit.database import Database
 from control_api.settings import Settings
+from tests.automation.markers import Markers, append
 from tests.automation.site import open_site
 
 
@@ -36,32 +37,24 @@ class BriefRuns(Launcher):
         self.own(asyncio.create_task(self._run(order)))
 
     async def _run(self, order: RunOrder) -> None:
-        self._write("runs", f"{order.job_id} {order.attempt} {order.fence}")
-        for host in order.inventory.hosts:
-            self._enter(host.name, order)
+        append(self._directory / "runs", f"{order.job_id} {order.attempt} {order.fence}")
+        markers = Markers(self._directory, order.job_id, await self._lease_until(order))
+        hosts = [host.name for host in order.inventory.hosts]
+        for host in hosts:
+            markers.enter(host)
         await asyncio.sleep(random.uniform(0.01, 0.08))
-        for host in order.inventory.hosts:
-            (self._directory / f"host-{host.name}").unlink()
-        recap = {host.name: {"ok": 1} for host in order.inventory.hosts}
+        for host in hosts:
+            markers.leave(host)
+        recap = {host: {"ok": 1} for host in hosts}
         result = Outcome(JobStatus.SUCCESSFUL, None, 0, recap, 0)
         async with self._database.control.write() as session:
             if not await outcome.finish(session, order.job_id, order.attempt, order.leaves, result):
-                self._write("violations", f"{order.job_id} was given up while it ran")
+                markers.violated(f"{order.job_id} was given up while it ran")
 
-    def _enter(self, host: str, order: RunOrder) -> None:
-        path = self._directory / f"host-{host}"
-        if path.exists() and order.attempt > 1 and path.read_text() == order.job_id:
-            path.unlink()
-        try:
-            with path.open("x") as file:
-                file.write(order.job_id)
-        except FileExistsError:
-            self._write("violations", f"{order.job_id} met {path.read_text()} on {host}")
-
-    def _write(self, name: str, line: str) -> None:
-        descriptor = os.open(self._directory / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(descriptor, f"{line}\n".encode())
-        os.close(descriptor)
+    async def _lease_until(self, order: RunOrder) -> datetime:
+        async with self._database.control.read() as session:
+            job = await session.get_one(Job, order.job_id)
+        return job.lease_until if job.attempt == order.attempt and job.lease_until else datetime.min.replace(tzinfo=UTC)
 
 
 async def main() -> None:

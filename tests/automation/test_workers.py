@@ -1,12 +1,17 @@
 """Several workers on one PostgreSQL, one of them killed in the middle."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from sqlmodel import col, func, select
@@ -14,7 +19,9 @@ from sqlmodel import col, func, select
 from control_api.automation.models import HostLock, Job
 from control_api.automation.schemas import JobCreate
 from control_api.automation.states import JobStatus
+from control_api.kit.clock import utcnow
 from control_api.settings import Settings
+from tests.automation.markers import VIOLATIONS, Markers
 from tests.automation.site import REPOSITORY, Site, open_site, until
 
 pytestmark = pytest.mark.anyio
@@ -94,7 +101,7 @@ async def test_three_workers_run_every_job_and_touch_no_host_twice_at_once(
             jobs = (await session.exec(select(Job))).all()
             assert (await session.exec(select(HostLock))).all() == []
     log = (directory / "log").read_text()
-    violations = directory / "violations"
+    violations = directory / VIOLATIONS
     assert not violations.exists(), violations.read_text()
     assert {job.status for job in jobs} == {JobStatus.SUCCESSFUL}
     runs = [line.split() for line in (directory / "runs").read_text().splitlines()]
@@ -102,3 +109,59 @@ async def test_three_workers_run_every_job_and_touch_no_host_twice_at_once(
     assert {job_id for job_id, *_ in runs} == {job.id for job in jobs}
     assert len({fence for *_, fence in runs}) == len(runs), "each run has a number of its own"
     assert len({job.worker for job in jobs}) >= WORKERS - 1, log
+
+
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def killed_at_step(step: int, work: Callable[[], None]) -> bool:
+    """Do something in a process of its own that is killed before its ``step``-th line; tell whether it came to that."""
+    if not (child := os.fork()):
+        left = step
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+            nonlocal left
+            if not {"markers.py", "pathlib.py", "pathlib"} & set(Path(frame.f_code.co_filename).parts):
+                return None
+            left -= event == "line"
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        sys.settrace(trace)
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_run_killed_between_any_two_steps_is_no_violation(tmp_path: Path) -> None:
+    step, over = 1, False
+    while not over:
+        directory = tmp_path / str(step)
+        directory.mkdir()
+        lease = utcnow() + timedelta(microseconds=1)
+        over = not killed_at_step(step, lambda: Markers(directory, "killed", lease).enter("gpu-01"))  # noqa: B023
+        later = Markers(directory, "later", utcnow() + timedelta(minutes=1))
+        later.enter("gpu-01")
+        later.leave("gpu-01")
+        violations = directory / VIOLATIONS
+        assert not violations.exists(), f"killed before step {step}: {violations.read_text()}"
+        step += 1
+    assert step > 5
+
+
+def test_a_host_that_is_anothers_is_a_violation_and_one_who_came_too_late_accuses_nobody(tmp_path: Path) -> None:
+    lease = utcnow() + timedelta(minutes=1)
+    first, second, late = (Markers(tmp_path, *run) for run in (("first", lease), ("second", lease), ("late", LONG_AGO)))
+    first.enter("gpu-01")
+    late.enter("gpu-01")
+    late.leave("gpu-01")
+    first.leave("gpu-01")
+    assert not (tmp_path / VIOLATIONS).exists()
+    first.enter("gpu-01")
+    second.enter("gpu-01")
+    first.leave("gpu-01")
+    second.leave("gpu-01")
+    met, gone = (tmp_path / VIOLATIONS).read_text().splitlines()
+    assert met.startswith("second met first ")
+    assert gone.startswith("second met None ")
