@@ -70,6 +70,12 @@ class Lab:
         _run(["clear", f"-{slot}"], environment, COMMAND_TIMEOUT_S)  # a session that was killed leaves its hosts running
         return cls(environment, slot, lock)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tells the script, when others call it, that this lab is meant."""
+        own = {name: value for name, value in self._environment.items() if name.startswith("MUSTER_LAB_")}
+        return {**own, "MUSTER_LAB_DIR": str(self.ssh_key.parent)}
+
     @staticmethod
     def missing() -> str | None:
         """Return why there can be no lab here, or None."""

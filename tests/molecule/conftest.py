@@ -47,7 +47,7 @@ class Molecule:
                 "MUSTER_CACHE_DIR": str(self.wheelhouses / "0.0.2"),
                 "OLD_WHEELHOUSE_DIR": str(self.wheelhouses / "0.0.1" / "wheelhouse"),
                 "ANSIBLE_PRIVATE_KEY_FILE": str(self.lab.ssh_key),
-                "MUSTER_LAB_DIR": str(self.lab.ssh_key.parent),
+                **self.lab.environment,
                 "LAB_NETWORK": self.lab.gateway.rsplit(".", 1)[0],
             } | octets
             command = ["molecule", "--base-config", str(SCENARIOS / "config.yml"), "test", "--scenario-name", scenario]
