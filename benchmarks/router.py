@@ -40,7 +40,7 @@ def table_of(urls: list[str], node_key: str = "none") -> RouteTable:
         known_models={MODEL: ModelEntry(MODEL, 0)},
         keys={hashlib.sha256(KEY.encode()).hexdigest(): key},
         signing_keys={},
-        revoked_jti=frozenset(),
+        parents={},
     )
 
 

@@ -135,7 +135,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         database=database,
         bus=bus,
         store_id=identity.store_id,
-        access=AccessService(identity.signer, job_is_running=job_repository.job_is_running),
+        access=AccessService(identity.signer, running_job=job_repository.running_job),
         preferences=PreferenceService(settings, distribution.preferences_changed),
         fleet=fleet,
         nodes=NodeService(settings, keys.routing, hooks),

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
+from control_api.access.principal import check_scope
 from control_api.access.schemas import Scope
-from control_api.errors import Forbidden, Unauthenticated
+from control_api.errors import Unauthenticated
 from control_api.kit.http import ReadSession
 
 router = APIRouter(include_in_schema=False)
@@ -31,8 +32,7 @@ async def _reader(request: Request, session: ReadSession) -> None:
         principal = await request.state.access.authenticate(session, credential)
     except Unauthenticated as error:
         raise Unauthenticated(error.message, code=error.code, headers=_ASK) from error
-    if Scope.READ not in principal.scopes:
-        raise Forbidden("This needs the scope 'read'.")
+    check_scope(principal, Scope.READ)
 
 
 Reading = Annotated[None, Depends(_reader, scope="function")]

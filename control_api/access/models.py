@@ -24,11 +24,12 @@ class User(ControlTable, table=True):
 
 
 class UserSession(ControlTable, table=True):
-    """A browser's session: an opaque id, stored hashed, with sliding expiry."""
+    """A browser's session: an opaque id, stored hashed, with sliding expiry. ``token_id``: how tokens name it."""
 
     __tablename__ = "user_session"
 
     id_hash: str = Field(primary_key=True, max_length=64)
+    token_id: str = Field(default_factory=new_id, unique=True, max_length=36)
     user_id: str = Field(foreign_key="user.id", ondelete="CASCADE", index=True, max_length=36)
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime
@@ -60,15 +61,6 @@ class SigningKey(ControlTable, table=True):
     public_pem: str
     private_encrypted: str
     created_at: datetime = Field(default_factory=utcnow)
-
-
-class RevokedToken(ControlTable, table=True):
-    """A signed token that must not be accepted any more although it has not expired; or, by its id, all those of a session."""
-
-    __tablename__ = "revoked_token"
-
-    jti: str = Field(primary_key=True, max_length=36)
-    expires_at: datetime
 
 
 class Setting(ControlTable, table=True):

@@ -1,7 +1,8 @@
 """Who is calling, and what they may do. The only place that turns a credential into rights."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import Depends, Request
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _IMPLIED = {Scope.ADMIN: {Scope.OPERATE, Scope.READ, Scope.INFERENCE}, Scope.OPERATE: {Scope.READ}}
 
 
-def with_implied(scopes: list[str]) -> frozenset[Scope]:
+def with_implied(scopes: Iterable[str]) -> frozenset[Scope]:
     """Return the scopes with those that they include."""
     given = {Scope(s) for s in scopes}
     return frozenset(given.union(*(_IMPLIED.get(s, set()) for s in given)))
@@ -24,19 +25,40 @@ def with_implied(scopes: list[str]) -> frozenset[Scope]:
 
 @dataclass(frozen=True)
 class Principal:
-    """An authenticated caller. A job's rights end at its own hosts.
+    """An authenticated caller.
 
-    ``speaks_for``: whose wishes a job carries out: what it holds is held by them. ``session``: the user's, as tokens name it.
+    Parameters
+    ----------
+    session: the user's, as tokens name it.
+    lent: what a job may do on its own hosts, where a path lets jobs in at all: no more than who asked for it may do now.
+    speaks_for: whose wishes a job carries out: what it holds is held by them.
+    models, is_rate_limited, expires_at: the limits of the credential; what is derived from it has no wider ones.
     """
 
-    kind: Literal["api_key", "user", "job"]
+    kind: Literal["api_key", "user", "job", "schedule"]
     id: str
     name: str
     scopes: frozenset[Scope]
+    session: str | None = None
     attempt: int = 0
     host_ids: frozenset[str] = field(default_factory=frozenset)
+    lent: frozenset[Scope] = field(default_factory=frozenset)
     speaks_for: str | None = None
-    session: str | None = None
+    models: frozenset[str] | None = None
+    is_rate_limited: bool = False
+    expires_at: datetime | None = None
+
+    @property
+    def asker(self) -> str | None:
+        """Return by whose id a job of this caller looks up its rights; None: Muster asks itself."""
+        return None if self.kind == "schedule" else f"{self.kind}:{self.id}"
+
+    @property
+    def parent(self) -> str:
+        """Return what a token of this caller is derived from and dies with, as routers know it."""
+        if self.kind == "job":
+            return job_parent(self.id, self.attempt)
+        return session_parent(self.session or "") if self.kind == "user" else f"{self.kind}:{self.id}"
 
     @property
     def holder(self) -> str:
@@ -54,6 +76,20 @@ class Principal:
             raise Forbidden("This job's token does not cover that host.", code="other_host")
 
 
+# Muster itself, where it asks for jobs by the clock.
+SCHEDULE = Principal("schedule", "drift", "drift", with_implied([Scope.OPERATE]))
+
+
+def session_parent(token_id: str) -> str:
+    """Return how tokens name the browser session that they are derived from."""
+    return f"session:{token_id}"
+
+
+def job_parent(job_id: str, attempt: int) -> str:
+    """Return how tokens name the attempt of a job that they are derived from."""
+    return f"job:{job_id}/{attempt}"
+
+
 def bearer(request: Request) -> str:
     """Return the bearer credential of a request. Raises ``Unauthenticated`` if there is none."""
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
@@ -66,14 +102,20 @@ def bearer(request: Request) -> str:
     return value.strip()
 
 
+def check_scope(principal: Principal, scope: Scope, *, job: bool = False) -> None:
+    """Raise ``Forbidden`` unless a caller has a scope; ``job``: what is lent to a running job counts, too."""
+    scopes = principal.scopes | principal.lent if job else principal.scopes
+    if scope not in scopes:
+        raise Forbidden(f"This needs the scope '{scope}'.", details={"scopes": sorted(scopes)})
+
+
 def require(scope: Scope, *, job: bool = False) -> Callable[..., Awaitable[Principal]]:
     """Return a dependency that lets callers with a scope in; ``job``: also the token of a running job."""
 
     async def check(request: Request, session: ReadSession) -> Principal:
         access: AccessService = request.state.access
         principal = await access.authenticate(session, bearer(request))
-        if scope not in principal.scopes and not (job and principal.kind == "job"):
-            raise Forbidden(f"This needs the scope {scope!r}.", details={"scopes": sorted(principal.scopes)})
+        check_scope(principal, scope, job=job)
         return principal
 
     return check

@@ -7,7 +7,7 @@ from sqlalchemy import func
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.models import ApiKey, RevokedToken, Setting, SettingChange, SigningKey, User, UserSession
+from control_api.access.models import ApiKey, Setting, SettingChange, SigningKey, User, UserSession
 from control_api.kit.clock import utcnow
 from control_api.kit.paging import page
 
@@ -19,7 +19,7 @@ async def find_api_key(session: AsyncSession, key_hash: str) -> ApiKey | None:
 
 
 async def get_api_key(session: AsyncSession, key_id: str) -> ApiKey | None:
-    """Return an API key by id."""
+    """Return an API key by id, expired or not."""
     return await session.get(ApiKey, key_id)
 
 
@@ -49,6 +49,13 @@ async def find_session(session: AsyncSession, id_hash: str) -> UserSession | Non
     return found if found and found.expires_at > utcnow() else None
 
 
+async def live_session(session: AsyncSession, token_id: str) -> tuple[UserSession, User] | None:
+    """Return the session that tokens name so, and its user, unless it has ended."""
+    statement = select(UserSession, User).join(User, col(User.id) == UserSession.user_id)
+    alive = statement.where(UserSession.token_id == token_id, col(UserSession.expires_at) > utcnow())
+    return (await session.exec(alive)).first()
+
+
 async def extend_session(session: AsyncSession, id_hash: str, expires_at: datetime) -> None:
     """Move a session's expiry."""
     await session.exec(update(UserSession).where(col(UserSession.id_hash) == id_hash).values(expires_at=expires_at))
@@ -69,17 +76,6 @@ async def newest_signing_key(session: AsyncSession) -> SigningKey | None:
 async def signing_keys(session: AsyncSession) -> list[SigningKey]:
     """Return all signing keys."""
     return list((await session.exec(select(SigningKey))).all())
-
-
-async def is_revoked(session: AsyncSession, *ids: str | None) -> bool:
-    """Tell whether a signed token was revoked, by its own id or by that of its session."""
-    return (await session.exec(select(RevokedToken.jti).where(col(RevokedToken.jti).in_(ids)))).first() is not None
-
-
-async def revoke(session: AsyncSession, token_id: str, expires_at: datetime) -> None:
-    """Let a token not be accepted any more until it expires, and forget those that have."""
-    await session.exec(delete(RevokedToken).where(col(RevokedToken.expires_at) < utcnow()))
-    await session.merge(RevokedToken(jti=token_id, expires_at=expires_at))
 
 
 async def get_setting(session: AsyncSession, name: str) -> Any:

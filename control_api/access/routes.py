@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Request, Response
 
 from control_api.access import repository
-from control_api.access.models import User
 from control_api.access.principal import Admin, InferenceOrJob, Reader
 from control_api.access.schemas import (
     ApiKeyCreate,
@@ -18,7 +17,7 @@ from control_api.access.schemas import (
     SetupRequest,
     UserOut,
 )
-from control_api.access.service import ACCESS_TTL_S, AccessService
+from control_api.access.service import ACCESS_TTL_S, AccessService, OpenSession
 from control_api.errors import Forbidden
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
@@ -32,12 +31,12 @@ def _access(request: Request) -> AccessService:
     return access
 
 
-def _session_out(access: AccessService, session_id: str, user: User) -> SessionOut:
+def _session_out(access: AccessService, opened: OpenSession) -> SessionOut:
     return SessionOut(
-        session_id=session_id,
-        access_token=access.access_token(user, session_id),
+        session_id=opened.session_id,
+        access_token=access.access_token(opened),
         expires_in_s=ACCESS_TTL_S,
-        user=UserOut.model_validate(user),
+        user=UserOut.model_validate(opened.user),
     )
 
 
@@ -45,21 +44,19 @@ def _session_out(access: AccessService, session_id: str, user: User) -> SessionO
 async def log_in(request: Request, body: LoginRequest, reading: ReadSession, writing: WriteSession) -> SessionOut:
     """Log in with a user name and a password."""
     user = await _access(request).check_password(reading, body.username, body.password)
-    return _session_out(_access(request), _access(request).start_session(writing, user), user)
+    return _session_out(_access(request), await _access(request).start_session(writing, user))
 
 
 @router.post("/auth/setup", status_code=201)
 async def set_up(request: Request, body: SetupRequest, session: WriteSession) -> SessionOut:
     """Create the first admin with the one-time token that the first start printed."""
-    session_id, user = await _access(request).set_up(session, body.token, body.username, body.password)
-    return _session_out(_access(request), session_id, user)
+    return _session_out(_access(request), await _access(request).set_up(session, body.token, body.username, body.password))
 
 
 @router.post("/auth/refresh")
 async def refresh(request: Request, body: SessionRequest, session: WriteSession) -> SessionOut:
     """Exchange a session id for a new access token; the session lives on from now."""
-    user = await _access(request).resume_session(session, body.session_id)
-    return _session_out(_access(request), body.session_id, user)
+    return _session_out(_access(request), await _access(request).resume_session(session, body.session_id))
 
 
 @router.post("/auth/logout", status_code=204)

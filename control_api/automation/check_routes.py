@@ -45,7 +45,7 @@ async def check_drift(
     wanted: HostsIn, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
 ) -> JobOut:
     """Check hosts for drift; the answer is the job that does it."""
-    return await _out(request, session, telemetry, await _drift(request).check(session, wanted, principal.label))
+    return await _out(request, session, telemetry, await _drift(request).check(session, wanted, principal))
 
 
 @router.post("/drift/apply", status_code=status.HTTP_202_ACCEPTED)
@@ -53,7 +53,7 @@ async def apply_drift(
     wanted: DriftApply, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
 ) -> JobOut:
     """Put right what drifted: `converge.yml` on those of the hosts that had drifted at their latest check."""
-    return await _out(request, session, telemetry, await _drift(request).apply(session, wanted, principal.label))
+    return await _out(request, session, telemetry, await _drift(request).apply(session, wanted, principal))
 
 
 @router.post("/plan", status_code=status.HTTP_202_ACCEPTED)
@@ -61,7 +61,7 @@ async def make_plan(
     wanted: HostsIn, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
 ) -> JobOut:
     """Work out what `site.yml` would change; the answer is the job that does it, and its id is the plan's."""
-    return await _out(request, session, telemetry, await _plans(request).create(session, wanted, principal.label))
+    return await _out(request, session, telemetry, await _plans(request).create(session, wanted, principal))
 
 
 @router.get("/plan/{job_id}")
@@ -75,4 +75,4 @@ async def apply_plan(
     wanted: ApplyIn, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
 ) -> JobOut:
     """Run what was planned; refused if anything that the plan was worked out from has changed."""
-    return await _out(request, session, telemetry, await _plans(request).apply(session, wanted.plan_hash, principal.label))
+    return await _out(request, session, telemetry, await _plans(request).apply(session, wanted.plan_hash, principal))

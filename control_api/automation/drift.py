@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import SCHEDULE, Principal
 from control_api.automation import checks, repository
 from control_api.automation.models import HostDrift, Job
 from control_api.automation.schemas import DriftApply, HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 
 # Machine and node service, without models.
 PLAYBOOK = "converge.yml"
-SCHEDULED_BY = "schedule:drift"
 _LOOK_EVERY_S = 60.0
 
 
@@ -32,20 +32,18 @@ class DriftService:
     def __init__(self, jobs: JobService) -> None:
         self._jobs = jobs
 
-    async def check(
-        self, session: AsyncSession, wanted: HostsIn, requested_by: str, *, idempotency_key: str | None = None
-    ) -> Job:
+    async def check(self, session: AsyncSession, wanted: HostsIn, by: Principal, *, idempotency_key: str | None = None) -> Job:
         """Queue a check run. Raises ``BadInput`` if there is no host."""
         hosts = await self._jobs.hosts_in_service(session, wanted.hosts)
         job = JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True, idempotency_key=idempotency_key)
-        return await self._jobs.create(session, job, requested_by, purpose=JobPurpose.DRIFT)
+        return await self._jobs.create(session, job, by, purpose=JobPurpose.DRIFT)
 
-    async def apply(self, session: AsyncSession, wanted: DriftApply, requested_by: str) -> Job:
+    async def apply(self, session: AsyncSession, wanted: DriftApply, by: Principal) -> Job:
         """Queue a run on those of the hosts that had drifted at their latest check. Raises ``Conflict`` if none had."""
         drifted = await checks.drifted_ids(session, await self._jobs.hosts_in_service(session, wanted.hosts))
         if not drifted:
             raise Conflict("None of the hosts has drifted.", code="nothing_drifted", hint="Check again: `muster drift check`.")
-        return await self._jobs.create(session, JobCreate(playbook=PLAYBOOK, hosts=drifted, tags=wanted.tags), requested_by)
+        return await self._jobs.create(session, JobCreate(playbook=PLAYBOOK, hosts=drifted, tags=wanted.tags), by)
 
     async def show(self, session: AsyncSession, hosts: Sequence[Host]) -> list[HostDriftOut]:
         """Return what is known of hosts."""
@@ -96,4 +94,4 @@ class DriftSchedule:
             if await repository.job_by_key(session, key) or await checks.has_open(session, JobPurpose.DRIFT):
                 return
             if await fleet.host_names(session, limit=1):
-                await self._drift.check(session, HostsIn(), SCHEDULED_BY, idempotency_key=key)
+                await self._drift.check(session, HostsIn(), SCHEDULE, idempotency_key=key)

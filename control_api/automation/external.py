@@ -3,6 +3,7 @@
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal
 from control_api.automation import outcome, repository
 from control_api.automation.event import MAX_TEXT_BYTES, clean
 from control_api.automation.models import Job
@@ -16,7 +17,7 @@ LEASE_S = 120
 ATTEMPT = 1
 
 
-async def open_run(jobs: JobService, session: AsyncSession, wanted: JobCreate, requested_by: str) -> Job:
+async def open_run(jobs: JobService, session: AsyncSession, wanted: JobCreate, by: Principal) -> Job:
     """Record a run that begins now. Raises ``Conflict`` ``host_busy`` naming the job that has one of its hosts."""
     if wanted.extra_vars:
         raise BadInput("extra_vars: an external run keeps its variables to itself.", code="bad_variable")
@@ -27,7 +28,8 @@ async def open_run(jobs: JobService, session: AsyncSession, wanted: JobCreate, r
         locks_hosts=playbook.locks_hosts if playbook else True,
         status=JobStatus.RUNNING,
         attempt=ATTEMPT,
-        requested_by=requested_by,
+        requested_by=by.label,
+        asker=by.asker,
     )
     stored = await jobs.store(session, job, wanted.hosts)
     if stored is not job:
@@ -53,11 +55,11 @@ async def _lock(session: AsyncSession, job: Job) -> None:
 
 
 async def report(
-    jobs: JobService, session: AsyncSession, telemetry: AsyncSession, job_id: str, sent: JobEventsIn, requested_by: str
+    jobs: JobService, session: AsyncSession, telemetry: AsyncSession, job_id: str, sent: JobEventsIn, by: Principal
 ) -> Job:
     """Store events of a run, renew its lease, and end it if it says so. Raises ``Forbidden`` for somebody else's run."""
     job = await jobs.get(session, job_id)
-    if not job.external or job.requested_by != requested_by:
+    if not job.external or job.asker != by.asker:
         raise Forbidden("This job is not a run of yours.", code="not_your_job")
     if not await repository.update_running(session, job_id, ATTEMPT, lease_until=db_now(LEASE_S)):
         raise Conflict(f"The job has ended already: {job.status}.", code="job_ended")

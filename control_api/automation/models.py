@@ -31,6 +31,9 @@ class Job(ControlTable, table=True):
     idempotency_key: str | None = Field(default=None, unique=True, max_length=128)
     retry_of: str | None = Field(default=None, max_length=36)
     requested_by: str = Field(max_length=128)
+    asker: str | None = Field(
+        default=None, max_length=64, description="Whose rights it has: `api_key:<id>`, `user:<id>`; null: Muster's own."
+    )
     status: JobStatus = Field(default=JobStatus.QUEUED, sa_type=enum_type(JobStatus), index=True)
     reason: str | None = Field(default=None, max_length=1024, description="Why it ended as it did, in words.")
     attempt: int = 0

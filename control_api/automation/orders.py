@@ -7,6 +7,8 @@ from typing import Protocol
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal, check_scope
+from control_api.access.schemas import Scope
 from control_api.automation import repository
 from control_api.automation.models import Job
 from control_api.automation.order import LeaseTimes, RunOrder, Secrets
@@ -24,7 +26,10 @@ _OF_SETTINGS = {"project_dir", "site_dir", "state_dir", "cache_dir"}
 
 
 class TokenIssuer(Protocol):
-    """What makes job tokens: the access service."""
+    """What makes job tokens, and knows what rights whoever asked for a job has now: the access service."""
+
+    async def asker(self, session: AsyncSession, asker: str | None) -> Principal:
+        """Return whoever asks for a job. Raises ``Unauthenticated`` if they are gone."""
 
     def issue_job_token(
         self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int, *, speaks_for: str | None = None
@@ -43,7 +48,8 @@ class OrderDesk:
         self._run_root = run_root(settings)
 
     async def make(self, session: AsyncSession, job: Job) -> RunOrder:
-        """Return the order for the present attempt of a job."""
+        """Return the order for the present attempt of a job. Raises if whoever asked for it may not do so any more."""
+        check_scope(await self._access.asker(session, job.asker), Scope.OPERATE)
         settings = self._settings
         playbook = self._playbooks.get(job.playbook)
         host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal
 from control_api.automation import checks, repository
 from control_api.automation.models import Job, Plan
 from control_api.automation.schemas import HostsIn, JobCreate, PlanHost, PlanOut
@@ -36,11 +37,11 @@ class PlanService:
         self._jobs = jobs
         self._fleet = fleet_service
 
-    async def create(self, session: AsyncSession, wanted: HostsIn, requested_by: str) -> Job:
+    async def create(self, session: AsyncSession, wanted: HostsIn, by: Principal) -> Job:
         """Queue the check run that makes a plan."""
         hosts = await self._jobs.hosts_in_service(session, wanted.hosts)
         job = await self._jobs.create(
-            session, JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True), requested_by, purpose=JobPurpose.PLAN
+            session, JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True), by, purpose=JobPurpose.PLAN
         )
         session.add(Plan(job_id=job.id, basis=await self._basis(session, hosts)))
         return job
@@ -53,7 +54,7 @@ class PlanService:
         hosts = [PlanHost.model_validate(host) for host in plan.hosts]
         return PlanOut(job_id=job_id, status=job.status, reason=job.reason, plan_hash=plan.plan_hash, hosts=hosts)
 
-    async def apply(self, session: AsyncSession, plan_hash: str, requested_by: str) -> Job:
+    async def apply(self, session: AsyncSession, plan_hash: str, by: Principal) -> Job:
         """Queue the run that was planned. Raises ``Conflict`` saying what moved since, or who has one of the hosts."""
         if not (plan := await checks.plan_by_hash(session, plan_hash)):
             raise NotFound("No plan has this hash.", code="unknown_plan", hint="`muster plan` makes one.")
@@ -68,9 +69,7 @@ class PlanService:
                 hint="Plan again: `muster plan`.",
                 details={"moved": moved},
             )
-        return await self._jobs.create(
-            session, JobCreate(playbook=PLAYBOOK, hosts=hosts), requested_by, purpose=JobPurpose.APPLY
-        )
+        return await self._jobs.create(session, JobCreate(playbook=PLAYBOOK, hosts=hosts), by, purpose=JobPurpose.APPLY)
 
     async def _basis(self, session: AsyncSession, host_ids: list[str]) -> dict[str, str]:
         """Return a digest of each thing that a plan for these hosts depends on, by its name for people."""

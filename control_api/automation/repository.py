@@ -13,7 +13,7 @@ from control_api.automation.models import HostLock, Job, JobEvent, JobHost
 from control_api.automation.states import JobStatus
 from control_api.kit.clock import db_now
 from control_api.kit.paging import page
-from control_api.kit.revision import bump, current
+from control_api.kit.revision import ROUTES, bump, current
 
 _FENCE = "job_fence"
 
@@ -47,10 +47,10 @@ async def hosts_of(session: AsyncSession, job_ids: Collection[str]) -> dict[str,
     return hosts
 
 
-async def job_is_running(session: AsyncSession, job_id: str, attempt: int) -> bool:
-    """Tell whether this attempt of a job is running; what a job token is checked against."""
-    statement = select(Job.id).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
-    return (await session.exec(statement)).first() is not None
+async def running_job(session: AsyncSession, job_id: str, attempt: int) -> Job | None:
+    """Return a job if this attempt of it is running; what a job token is checked against."""
+    statement = select(Job).where(Job.id == job_id, Job.attempt == attempt, Job.status == JobStatus.RUNNING)
+    return (await session.exec(statement)).first()
 
 
 async def is_busy(session: AsyncSession, host_id: str) -> bool:
@@ -87,6 +87,7 @@ async def claim(session: AsyncSession, worker: str, lease_s: int) -> Job | None:
     if job:
         job.fence = await next_fence(session)
         session.add(job)
+        await bump(session, ROUTES)
     if job and job.locks_hosts:
         await lock_hosts(session, job.id)
     return job
@@ -160,7 +161,10 @@ async def blockers(session: AsyncSession, host_ids: Collection[str], job: Job | 
 
 
 async def update_running(session: AsyncSession, job_id: str, attempt: int, **values: Any) -> bool:
-    """Change a job if this attempt of it still runs; tell whether it does. The fence against a supervisor that was given up."""
+    """Change a job if this attempt of it still runs; tell whether it does. The fence against a supervisor that was given up.
+
+    With another status the attempt is over, and routers learn that its tokens are.
+    """
     statement = (
         update(Job)
         .where(col(Job.id) == job_id, col(Job.attempt) == attempt, col(Job.status) == JobStatus.RUNNING)
@@ -168,7 +172,10 @@ async def update_running(session: AsyncSession, job_id: str, attempt: int, **val
         .returning(col(Job.id))
         .execution_options(synchronize_session=False)
     )
-    return (await session.exec(statement)).first() is not None
+    changed = (await session.exec(statement)).first() is not None
+    if changed and "status" in values:
+        await bump(session, ROUTES)
+    return changed
 
 
 async def update_queued(session: AsyncSession, job_id: str, **values: Any) -> bool:

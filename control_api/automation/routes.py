@@ -41,9 +41,9 @@ async def create_job(
     """Queue a playbook for hosts given by name or id (202), or record a run that begins elsewhere (``external``, 201)."""
     if wanted.external:
         response.status_code = status.HTTP_201_CREATED
-        job = await external.open_run(_jobs(request), session, wanted, principal.label)
+        job = await external.open_run(_jobs(request), session, wanted, principal)
     else:
-        job = await _jobs(request).create(session, wanted, principal.label)
+        job = await _jobs(request).create(session, wanted, principal)
     return await _one(request, session, telemetry, job)
 
 
@@ -120,7 +120,7 @@ async def post_events(
     telemetry: TelemetryWrite,
 ) -> JobOut:
     """Store events of an external run, renew its lease, end it."""
-    job = await external.report(_jobs(request), session, telemetry, job_id, sent, principal.label)
+    job = await external.report(_jobs(request), session, telemetry, job_id, sent, principal)
     return await _one(request, session, telemetry, job)
 
 
@@ -135,4 +135,4 @@ async def retry_job(
     job_id: str, principal: Operator, request: Request, session: WriteSession, telemetry: TelemetryRead
 ) -> JobOut:
     """Queue a job that has ended once more; if some of its hosts failed, for those only."""
-    return await _one(request, session, telemetry, await _jobs(request).retry(session, job_id, principal.label))
+    return await _one(request, session, telemetry, await _jobs(request).retry(session, job_id, principal))

@@ -8,6 +8,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal
 from control_api.automation import history, repository
 from control_api.automation.models import Job, JobHost, JobInventory
 from control_api.automation.outcome import publish_job
@@ -48,7 +49,7 @@ class JobService:
         self,
         session: AsyncSession,
         wanted: JobCreate,
-        requested_by: str,
+        by: Principal,
         *,
         retry_of: str | None = None,
         purpose: JobPurpose = JobPurpose.RUN,
@@ -66,7 +67,8 @@ class JobService:
             timeout_s=wanted.timeout_s or self._settings.job_timeout_s,
             locks_hosts=playbook.locks_hosts and purpose != JobPurpose.DRIFT,
             purpose=purpose,
-            requested_by=requested_by,
+            requested_by=by.label,
+            asker=by.asker,
             retry_of=retry_of,
         )
         stored = await self.store(session, job, wanted.hosts)
@@ -136,7 +138,7 @@ class JobService:
         await session.refresh(job)
         return job
 
-    async def retry(self, session: AsyncSession, job_id: str, requested_by: str) -> Job:
+    async def retry(self, session: AsyncSession, job_id: str, by: Principal) -> Job:
         """Queue a job that has ended once more; if some of its hosts failed, for those only."""
         job = await self.get(session, job_id)
         if job.external:
@@ -157,7 +159,7 @@ class JobService:
             task_timeout_s=job.task_timeout_s,
         )
         purpose = JobPurpose.DRIFT if job.purpose == JobPurpose.DRIFT else JobPurpose.RUN
-        return await self.create(session, wanted, requested_by, retry_of=job_id, purpose=purpose)
+        return await self.create(session, wanted, by, retry_of=job_id, purpose=purpose)
 
     async def out(self, session: AsyncSession, telemetry: AsyncSession, jobs: Sequence[Job]) -> list[JobOut]:
         """Return jobs as callers see them."""

@@ -10,7 +10,7 @@ import jwt
 
 from control_api.router.errors import InvalidKey, PermissionDenied
 from control_api.router.source import TablePoller
-from control_api.router.table import RouteTable
+from control_api.router.table import RouteTable, TokenParent
 
 AUDIENCE = "muster-inference"
 TOKEN_LIFE_S = 600
@@ -23,8 +23,9 @@ REMEMBERED = 10_000
 class Caller:
     """Somebody who may call. ``models``, ``pins``: ids that it is limited to; ``None`` means all.
 
-    ``is_lasting``: true as long as the table says so, for there is no other end to it. The limits count per router process;
-    ``None``: no limit.
+    ``only_pinned``: it calls the nodes that it may pin, and no others.
+    ``is_lasting``: true as long as the table says so, for there is no other end to it. The limits count per router process
+    and ``bucket``, which a key shares with its tokens; ``None``: no limit.
     """
 
     id: str
@@ -34,6 +35,8 @@ class Caller:
     is_lasting: bool = False
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    bucket: str = ""
+    only_pinned: bool = False
 
     def require(self, scope: str) -> None:
         """Raise ``PermissionDenied`` unless the caller has the scope."""
@@ -45,9 +48,12 @@ class Caller:
         if self.models is not None and model not in self.models:
             raise PermissionDenied(f"This key may not use the model {model!r}.")
 
-    def require_pin(self, node_id: str) -> None:
-        """Raise ``PermissionDenied`` unless the caller may choose this node."""
-        if self.pins is not None and node_id not in self.pins:
+    def require_pin(self, node_id: str | None) -> None:
+        """Raise ``PermissionDenied`` unless the caller may choose this node; ``None``: leave the choice to the router."""
+        if node_id is None:
+            if self.only_pinned:
+                raise PermissionDenied("A token of a job may only call the nodes that it pins.")
+        elif self.pins is not None and node_id not in self.pins:
             raise PermissionDenied("This key may not pin requests to that node.")
 
 
@@ -111,11 +117,12 @@ def _by_key(key: str, table: RouteTable) -> Caller | None:
         is_lasting=entry.expires_at is None,
         requests_per_minute=entry.requests_per_minute,
         tokens_per_minute=entry.tokens_per_minute,
+        bucket=f"key:{entry.id}",
     )
 
 
 def _by_token(token: str, table: RouteTable) -> Caller | None:
-    """Return who a token was signed for, or ``None`` if the table does not have its key."""
+    """Return who a token was signed for, or ``None`` if the table does not have its key or what it was derived from."""
     try:
         signing_key = table.signing_keys.get(str(jwt.get_unverified_header(token).get("kid")))
         if signing_key is None:
@@ -126,29 +133,38 @@ def _by_token(token: str, table: RouteTable) -> Caller | None:
             algorithms=["EdDSA"],
             audience=AUDIENCE,
             leeway=LEEWAY_S,
-            options={"require": ["exp", "aud", "sub", "jti"], "strict_aud": True},
+            options={"require": ["exp", "aud", "sub", "jti", "parent"], "strict_aud": True},
         )
     except jwt.PyJWTError as error:
         raise InvalidKey(f"the token is not valid: {error}") from error
-    if not table.revoked_jti.isdisjoint({claims["jti"], claims.get("sid")}):
-        raise InvalidKey("the token was revoked")
     if claims["exp"] > time.time() + TOKEN_LIFE_S + LEEWAY_S:
         raise InvalidKey("the token is valid for longer than a token may be")
-    return _token_caller(claims)
+    parent = table.parents.get(str(claims["parent"]))
+    return _token_caller(claims, parent) if parent else None
 
 
-def _token_caller(claims: dict[str, Any]) -> Caller:
-    pin = claims.get("pin") or []
-    models = claims.get("models")
-    if not (pin == "*" or _is_ids(pin)) or not (models is None or _is_ids(models)):
-        raise InvalidKey("the token's claims are malformed")
+def _token_caller(claims: dict[str, Any], parent: TokenParent) -> Caller:
+    """Return the caller that a token makes: what it says narrows its parent's rights and widens none."""
+    if parent.expires_at and parent.expires_at <= datetime.now(UTC):
+        raise InvalidKey("what the token was derived from has expired")
+    pins, models = _ids(claims.get("pin") or []), claims.get("models")
     return Caller(
-        f"token:{claims['sub']}",
-        frozenset({"inference"}),
-        None if models is None else frozenset(models),
-        pins=None if pin == "*" else frozenset(pin),
+        parent.caller_id,
+        parent.scopes & {"inference"},
+        parent.models if models is None else _within(_ids(models), parent.models),
+        pins=_within(pins, parent.pins),
+        requests_per_minute=parent.requests_per_minute,
+        tokens_per_minute=parent.tokens_per_minute,
+        bucket=parent.bucket,
+        only_pinned=parent.only_pinned,
     )
 
 
-def _is_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _within(wanted: frozenset[str], allowed: frozenset[str] | None) -> frozenset[str]:
+    return wanted if allowed is None else wanted & allowed
+
+
+def _ids(value: Any) -> frozenset[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidKey("the token's claims are malformed")
+    return frozenset(value)

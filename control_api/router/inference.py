@@ -94,8 +94,7 @@ class Inference:
 
     def _allowed(self, call: Call, caller: Caller) -> Call:
         caller.require_model(call.model)
-        if call.pin is not None:
-            caller.require_pin(call.pin)
+        caller.require_pin(call.pin)
         if not call.provider and not self._poller.table.is_known(call.model):
             raise ModelNotFound(call.model)
         return call

@@ -1,4 +1,4 @@
-"""What a key may use in a minute: requests and tokens, counted by this process alone."""
+"""What a key and its tokens may use in a minute: requests and tokens, counted by this process alone."""
 
 import time
 from collections.abc import Callable
@@ -51,8 +51,8 @@ class Limits:
         """
         if caller.requests_per_minute is None and caller.tokens_per_minute is None:
             return b""
-        requests = self._bucket(caller.id, "requests", caller.requests_per_minute)
-        tokens = self._bucket(caller.id, "tokens", caller.tokens_per_minute)
+        requests = self._bucket(caller.bucket, "requests", caller.requests_per_minute)
+        tokens = self._bucket(caller.bucket, "tokens", caller.tokens_per_minute)
         for what, bucket in (("requests", requests), ("tokens", tokens)):
             if bucket and bucket.level < 1:
                 message = f"This key may use {bucket.limit} {what} per minute."
@@ -63,16 +63,16 @@ class Limits:
 
     def used(self, caller: Caller, tokens: int) -> None:
         """Count the tokens of a request that is over."""
-        if bucket := self._bucket(caller.id, "tokens", caller.tokens_per_minute):
+        if bucket := self._bucket(caller.bucket, "tokens", caller.tokens_per_minute):
             bucket.level -= tokens
 
-    def _bucket(self, caller_id: str, what: str, limit: int | None) -> Bucket | None:
+    def _bucket(self, whose: str, what: str, limit: int | None) -> Bucket | None:
         if limit is None:
             return None
         now = self._clock()
-        bucket = self._buckets.get((caller_id, what))
+        bucket = self._buckets.get((whose, what))
         if bucket is None or bucket.limit != limit:
-            bucket = self._buckets[caller_id, what] = Bucket(limit, float(limit), now)
+            bucket = self._buckets[whose, what] = Bucket(limit, float(limit), now)
         bucket.fill(now)
         return bucket
 

@@ -11,17 +11,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.models import ApiKey, RevokedToken, SigningKey
+from control_api.access.models import ApiKey, SigningKey
 from control_api.access.principal import with_implied
 from control_api.catalogue.models import Model
 from control_api.distribution.models import Assignment
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.states import ModelState, NodeState
 from control_api.kit import revision
-from control_api.kit.clock import db_now
 from control_api.kit.database import Store
 from control_api.kit.secretbox import SecretBox
 from control_api.providers.repository import list_providers
+from control_api.router.parents import load_parents
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
 
 # Progress does not bump the revision; while models load the table is read again so often, so that "n of m" stays true.
@@ -61,7 +61,6 @@ class StoreSource:
         keys = (await session.exec(select(ApiKey))).all()
         signing_keys = (await session.exec(select(SigningKey.kid, SigningKey.public_pem))).all()
         models = (await session.exec(select(Model.id, Model.created_at, Model.capabilities))).all()
-        revoked = await session.exec(select(RevokedToken.jti).where(col(RevokedToken.expires_at) > db_now()))
         return RouteTable(
             revision=newest,
             nodes=await self._nodes(session),
@@ -69,7 +68,7 @@ class StoreSource:
             known_models={id_: ModelEntry(id_, int(created.timestamp()), tuple(able)) for id_, created, able in models},
             keys={key.key_hash: _key_entry(key) for key in keys},
             signing_keys={kid: _public_key(pem) for kid, pem in signing_keys},
-            revoked_jti=frozenset(revoked.all()),
+            parents=await load_parents(session, keys),
             cloud=await self._cloud(session),
         )
 

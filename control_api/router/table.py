@@ -59,6 +59,28 @@ class ApiKeyEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenParent:
+    """What tokens were derived from, as it stands now: a key, a browser's session or a running job. A token has no more.
+
+    Parameters
+    ----------
+    caller_id: who its tokens call as. ``bucket``: whose requests and tokens per minute they use up.
+    scopes, models, expires_at and the limits: as those of a key.
+    pins: nodes that its tokens may pin; ``None``: any. ``only_pinned``: and call no others.
+    """
+
+    caller_id: str
+    bucket: str
+    scopes: frozenset[str]
+    models: frozenset[str] | None = None
+    expires_at: datetime | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    pins: frozenset[str] | None = frozenset()
+    only_pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class RouteTable:
     """One revision of the routes.
 
@@ -70,7 +92,7 @@ class RouteTable:
     known_models: registered models, by id, whether or not a node has them.
     keys: API keys by the SHA-256 of the key, in hex.
     signing_keys: public keys of inference tokens, by ``kid``.
-    revoked_jti: ids of tokens that must not be accepted any more.
+    parents: what inference tokens may have been derived from, by the name that they give it; others are not accepted.
     cloud: who serves a model of a provider, by the model's id with its prefix.
     """
 
@@ -80,7 +102,7 @@ class RouteTable:
     known_models: Mapping[str, ModelEntry]
     keys: Mapping[str, ApiKeyEntry] = field(repr=False)
     signing_keys: Mapping[str, Ed25519PublicKey]
-    revoked_jti: frozenset[str]
+    parents: Mapping[str, TokenParent]
     cloud: Mapping[str, RouteNode] = field(default_factory=dict)
 
     def is_known(self, model: str) -> bool:

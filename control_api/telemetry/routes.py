@@ -25,7 +25,7 @@ async def list_requests(
     session: TelemetryRead,
     model: Wanted = None,
     node_id: Wanted = None,
-    caller_id: Annotated[LineStr | None, Query(description="`key:<id>` or `token:<subject>`.")] = None,
+    caller_id: Annotated[LineStr | None, Query(description="`key:<id>`, `token:user:<name>` or `token:job:<id>`.")] = None,
     request_id: Annotated[LineStr | None, Query(description="`x-request-id` of the answer.")] = None,
     failed: Annotated[bool | None, Query(description="Only those that failed, or only those that did not.")] = None,
     since: AwareDatetime | None = None,

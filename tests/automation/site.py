@@ -157,7 +157,7 @@ class Site:
 
 
 def _services(settings: Settings, database: Database, signer: Signer, box: SecretBox) -> Site:
-    access = AccessService(signer, job_is_running=repository.job_is_running)
+    access = AccessService(signer, running_job=repository.running_job)
     playbooks = PlaybookCatalogue(settings.project_dir, PLAYBOOKS)
     fleet = FleetService(settings, box, FleetHooks(validate_variables=playbooks.variables.check))
     jobs = JobService(settings, fleet, playbooks)

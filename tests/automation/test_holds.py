@@ -8,12 +8,11 @@ import pytest
 
 from control_api import firststart
 from control_api.access.service import AccessService
-from control_api.automation import outcome
+from control_api.automation import outcome, repository
 from control_api.automation.models import Job, JobHost
 from control_api.automation.orders import OrderDesk
 from control_api.automation.outcome import Outcome
 from control_api.automation.playbooks import PlaybookCatalogue
-from control_api.automation.repository import job_is_running
 from control_api.automation.states import JobStatus
 from control_api.client.schemas import AlertOut
 from control_api.fleet.hooks import FleetHooks
@@ -40,7 +39,7 @@ async def running_job(api: Api, node: PlayedNode, playbook: str = "upgrade.yml")
     host_id = (await node.seen())["host_id"]
     keys = load_keys(api.settings)
     identity = await firststart.prepare(api.settings, api.database, keys)
-    access = AccessService(identity.signer, job_is_running=job_is_running)
+    access = AccessService(identity.signer, running_job=repository.running_job)
     fleet = FleetService(api.settings, keys.credentials, FleetHooks())
     desk = OrderDesk(api.settings, access, fleet, PlaybookCatalogue(api.settings.project_dir))
     async with api.database.control.write() as session:

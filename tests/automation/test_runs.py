@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from control_api.access.principal import Principal, with_implied
+from control_api.access.schemas import Scope
+from control_api.automation.schemas import JobCreate
 from control_api.settings import Settings
 from tests.automation.site import Site, open_site, until
 
@@ -43,6 +46,18 @@ async def test_job_runs_and_says_what_happened(site: Site, tmp_path: Path) -> No
         return not list(site.settings.run_dir.iterdir())
 
     await until(removed, "the run directory to be gone")
+
+
+async def test_a_job_whose_asker_is_gone_does_not_run(site: Site) -> None:
+    """Between asking and running there may be hours."""
+    host = await site.add_host("gpu-01")
+    gone = Principal("api_key", "deleted", "ci", with_implied([Scope.OPERATE]))
+    async with site.database.control.write() as session:
+        job = await site.jobs.create(session, JobCreate(playbook="site.yml", hosts=[host.name]), gone)
+    async with site.working():
+        ended = await site.ended(job.id)
+    assert ended["status"] == "failed"
+    assert "has no access any more" in ended["reason"]
 
 
 async def test_no_event_of_many_hosts_is_lost_and_the_end_says_how_many_there_were(site: Site) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from sqlmodel import col, func, select
 
+from control_api.access.principal import SCHEDULE
 from control_api.automation.models import HostLock, Job
 from control_api.automation.schemas import JobCreate
 from control_api.automation.states import JobStatus
@@ -57,7 +58,8 @@ async def queue(site: Site) -> None:
     async with site.database.control.write() as session:
         for _ in range(JOBS):
             hosts = choose.sample(names, choose.randint(1, 3))
-            await site.jobs.create(session, JobCreate(playbook="sleep.yml", hosts=hosts, priority=choose.choice([0, 5])), "t")
+            wanted = JobCreate(playbook="sleep.yml", hosts=hosts, priority=choose.choice([0, 5]))
+            await site.jobs.create(session, wanted, SCHEDULE)
 
 
 async def ended(site: Site) -> int:

@@ -5,7 +5,7 @@ import pytest
 from control_api import firststart
 from control_api.access.service import AccessService
 from control_api.automation.models import Job
-from control_api.automation.repository import job_is_running
+from control_api.automation.repository import running_job
 from control_api.automation.states import JobStatus
 from control_api.keys import load_keys
 from tests.distribution.fleet import WireNode, new_model, new_node
@@ -49,7 +49,7 @@ async def job_headers(api: Api, node: WireNode) -> tuple[str, dict[str, str]]:
         job = Job(playbook="site.yml", requested_by="test", status=JobStatus.RUNNING, attempt=1)
         session.add(job)
     identity = await firststart.prepare(api.settings, api.database, load_keys(api.settings))
-    access = AccessService(identity.signer, job_is_running=job_is_running)
+    access = AccessService(identity.signer, running_job=running_job)
     token = access.issue_job_token(job.id, 1, [node.host_id], 600)
     return job.id, {"authorization": f"Bearer {token}"}
 

@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from control_api.router.record import RecordSink, RequestRecord
 from control_api.router.settings import RouterSettings
-from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
+from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget, TokenParent
 from tests.router.nodes import Behaviour, FakeNode, good
 from tests.router.running import running_router
 
 MODEL = "test:1b"
 KEY, OPERATOR, READER = "mk_inference", "mk_operator", "mk_reader"
+SESSION = "session:ada-1"
 
 
 async def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> None:
@@ -72,6 +73,7 @@ class Signer:
         claims = {
             "aud": "muster-inference",
             "sub": "user:ada",
+            "parent": SESSION,
             "jti": str(uuid.uuid4()),
             "exp": int(time.time()) + 300,
             **changes,
@@ -87,7 +89,9 @@ class Fleet:
         self.signer = Signer()
         keys = key_entry(KEY, "inference") | key_entry(OPERATOR, "inference", "operate", "read") | key_entry(READER, "read")
         known = {MODEL: ModelEntry(MODEL, 1_700_000_000, ("chat",))}
-        self.source = MemorySource(RouteTable(1, {}, {}, known, keys, {"kid-1": self.signer.private.public_key()}, frozenset()))
+        ada = TokenParent("token:user:ada", "user:ada", frozenset({"inference", "read", "operate"}), pins=None)
+        signing_keys = {"kid-1": self.signer.private.public_key()}
+        self.source = MemorySource(RouteTable(1, {}, {}, known, keys, signing_keys, {SESSION: ada}))
         self.nodes: list[FakeNode] = []
         self.records: list[RequestRecord] = []
         self.dropped = 0
@@ -133,6 +137,12 @@ class Fleet:
     def add_key(self, key: str, *scopes: str, **limits: Any) -> None:
         """Make an API key known."""
         self.source.change(keys={**self.table.keys, **key_entry(key, *scopes, **limits)})
+
+    def add_parent(self, name: str, **rights: Any) -> TokenParent:
+        """Make something known that tokens are derived from."""
+        parent = TokenParent(**{"caller_id": name, "bucket": name, "scopes": frozenset({"inference"}), **rights})
+        self.source.change(parents={**self.table.parents, name: parent})
+        return parent
 
     def record(self, record: RequestRecord) -> None:
         """Take a record, as a ``RecordSink``."""

@@ -16,7 +16,7 @@ def main() -> None:
     node = RouteNode("node-1", "gpu-1", sys.argv[2], "node-key", "online", "open", False)
     models = {MODEL: (RouteTarget("node-1", True, 4, "ready", 0, 0),)}
     known = {MODEL: ModelEntry(MODEL, 0)}
-    table = RouteTable(1, {"node-1": node}, models, known, key_entry(KEY, "inference"), {}, frozenset())
+    table = RouteTable(1, {"node-1": node}, models, known, key_entry(KEY, "inference"), {}, {})
     uvloop.run(serve(RouterSettings(shutdown_deadline_s=10), MemorySource(table), listener=listener))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.router.fleet import CHAT, KEY, MODEL, OPERATOR, READER, Fleet, Signer, bearer, chat
+from tests.router.fleet import CHAT, KEY, MODEL, OPERATOR, READER, SESSION, Fleet, Signer, bearer, chat
 from tests.router.nodes import says
 
 pytestmark = pytest.mark.anyio
@@ -129,6 +129,51 @@ async def test_an_inference_token_is_accepted_for_its_models(fleet: Fleet) -> No
     assert statuses == [200, 200, 403, 403]
 
 
+async def test_a_token_has_no_more_than_what_it_was_derived_from(fleet: Fleet) -> None:
+    """What it says of itself narrows its rights; nothing that it says widens them."""
+    await fleet.node()
+    await fleet.node(model="other:1b")
+    fleet.add_parent("api_key:k", models=frozenset({MODEL}))
+    fleet.add_parent("api_key:none", scopes=frozenset({"read"}))
+    token = fleet.signer.token
+    wide, narrow, scopeless = (
+        token(parent="api_key:k"),
+        token(parent="api_key:k", models=["other:1b"]),
+        token(parent="api_key:none"),
+    )
+    async with fleet.router() as http:
+        asked = [(wide, MODEL), (wide, "other:1b"), (narrow, MODEL), (narrow, "other:1b"), (scopeless, MODEL)]
+        answers = [await http.post(CHAT, json=chat(model=model), headers=bearer(given)) for given, model in asked]
+        listed = (await http.get("/v1/models", headers=bearer(wide))).json()["data"]
+
+    assert [answer.status_code for answer in answers] == [200, 403, 403, 403, 403]
+    assert [model["id"] for model in listed] == [MODEL]
+
+
+async def test_a_token_ends_with_what_it_was_derived_from(fleet: Fleet) -> None:
+    await fleet.node()
+    fleet.add_parent("api_key:k")
+    token = bearer(fleet.signer.token(parent="api_key:k"))
+    async with fleet.router() as http:
+        before = await http.post(CHAT, json=chat(), headers=token)
+        fleet.source.change(parents={})
+        await fleet.settled()
+        after = await http.post(CHAT, json=chat(), headers=token)
+
+    assert (before.status_code, after.status_code) == (200, 401)
+
+
+async def test_a_token_of_a_job_reaches_the_nodes_that_it_pins_and_no_others(fleet: Fleet) -> None:
+    own, other = await fleet.node(), await fleet.node()
+    fleet.add_parent("job:j/1", pins=frozenset({own.id}), only_pinned=True)
+    token = bearer(fleet.signer.token(parent="job:j/1", pin=[own.id, other.id]))
+    async with fleet.router() as http:
+        pins: list[dict[str, str]] = [{"x-muster-pin-node": own.id}, {"x-muster-pin-node": other.id}, {}]
+        statuses = [(await http.post(CHAT, json=chat(), headers=token | pin)).status_code for pin in pins]
+
+    assert statuses == [200, 403, 403]
+
+
 REFUSED: dict[str, dict[str, Any]] = {
     "user token": {"aud": "muster-api"},
     "job token": {"aud": "muster-job"},
@@ -139,8 +184,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "no expiry": {"exp": None},
     "no subject": {"sub": None},
     "no id": {"jti": None},
-    "revoked": {"jti": "revoked-1"},
-    "of a session that has ended": {"sid": "revoked-1"},
+    "derived from nothing": {"parent": None},
+    "derived from what is gone": {"parent": "session:ada-2"},
+    "derived from what has expired": {"parent": "api_key:old"},
+    "malformed parent": {"parent": [SESSION]},
     "malformed pin": {"pin": "node-1"},
     "malformed models": {"models": "test:1b"},
     "other key": {"kid": "kid-2"},
@@ -149,7 +196,7 @@ REFUSED: dict[str, dict[str, Any]] = {
 
 async def test_other_tokens_are_refused(fleet: Fleet) -> None:
     await fleet.node()
-    fleet.source.change(revoked_jti=frozenset({"revoked-1"}))
+    fleet.add_parent("api_key:old", expires_at=datetime.now(UTC) - timedelta(seconds=1))
     async with fleet.router() as http:
         tokens = {name: fleet.signer.token(**changes) for name, changes in REFUSED.items()}
         statuses = {name: (await http.get("/v1/models", headers=bearer(token))).status_code for name, token in tokens.items()}
@@ -187,13 +234,14 @@ async def test_an_operator_pins_a_node_in_any_state(fleet: Fleet) -> None:
 async def test_who_may_pin(fleet: Fleet) -> None:
     one, other = await fleet.node(), await fleet.node()
     token = fleet.signer.token
-    callers = [KEY, token(), token(pin=[other.id]), token(pin=[one.id]), token(pin="*")]
+    fleet.add_parent("api_key:reads")
+    callers = [KEY, token(), token(pin=[other.id]), token(pin=[one.id]), token(pin=[one.id], parent="api_key:reads")]
     async with fleet.router() as http:
         pins = [bearer(caller) | {"x-muster-pin-node": one.id} for caller in callers]
         statuses = [(await http.post(CHAT, json=chat(), headers=pin)).status_code for pin in pins]
 
-    assert statuses == [403, 403, 403, 200, 200]
-    assert [len(node.requests) for node in (one, other)] == [2, 0]
+    assert statuses == [403, 403, 403, 200, 403]
+    assert [len(node.requests) for node in (one, other)] == [1, 0]
 
 
 async def test_a_pinned_request_is_not_tried_elsewhere(fleet: Fleet) -> None:

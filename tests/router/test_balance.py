@@ -28,7 +28,7 @@ def table_of(*nodes: tuple[str, str, bool, bool, int], revision: int = 1) -> Rou
         node_id = f"n{number}"
         routes[node_id] = RouteNode(node_id, node_id, "http://x", "k", state, admission, silent)
         targets.append(RouteTarget(node_id, ready, slots, "ready" if ready else "loading", 0, 0))
-    return RouteTable(revision, routes, {MODEL: tuple(targets)}, {}, {}, {}, frozenset())
+    return RouteTable(revision, routes, {MODEL: tuple(targets)}, {}, {}, {}, {})
 
 
 ONLINE = ("online", "open", False, True)

@@ -81,12 +81,16 @@ async def test_it_can_change_nothing_and_read_nothing_else(routers: Store) -> No
     rights = {right: await tables_with(routers, right) for right in ("SELECT", "INSERT", "UPDATE", "REFERENCES")}
 
     plumbing = {"alembic_version_control", "alembic_version_telemetry", "revision", "router_breaker"}
-    routes = {"api_key", "revoked_token", "node_model", "signing_key", "model", "node", "assignment", "provider"}
-    assert rights["SELECT"] == plumbing | routes
+    callers = {"api_key", "signing_key", "user", "user_session", "job", "job_host"}
+    routes = {"node_model", "model", "node", "assignment", "provider"}
+    assert rights["SELECT"] == plumbing | callers | routes
     assert (rights["INSERT"], rights["UPDATE"], rights["REFERENCES"]) == ({"request_history", "router_breaker"}, set(), set())
     for statement in (
         "SELECT private_encrypted FROM signing_key",
         "SELECT token_hash FROM node",
+        "SELECT id_hash FROM user_session",
+        'SELECT password_hash FROM "user"',
+        "SELECT extra_vars FROM job",
         "DELETE FROM request_history",
     ):
         with pytest.raises(ProgrammingError, match="permission denied"):

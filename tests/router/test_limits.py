@@ -31,6 +31,20 @@ async def test_a_key_that_has_used_up_its_requests_waits(fleet: Fleet) -> None:
     assert len(node.requests) == 3
 
 
+async def test_a_key_and_its_tokens_use_up_the_same_limits(fleet: Fleet) -> None:
+    node = await fleet.node()
+    limits = {"requests_per_minute": 3, "tokens_per_minute": 1000}
+    fleet.add_key("mk_few", "inference", **limits)
+    fleet.add_parent("api_key:few", bucket="key:mk_few", **limits)
+    tokens = [fleet.signer.token(parent="api_key:few") for _ in range(3)]
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat(), headers=bearer(caller)) for caller in (tokens[0], "mk_few", *tokens)]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers][:3] == ["1000", "996", "992"]
+    assert len(node.requests) == 3
+
+
 async def test_tokens_count_once_they_are_known(fleet: Fleet) -> None:
     await fleet.node()
     fleet.add_key("mk_few", "inference", tokens_per_minute=7)
@@ -45,7 +59,7 @@ async def test_tokens_count_once_they_are_known(fleet: Fleet) -> None:
 def test_limits_fill_up_evenly() -> None:
     clock = Clock()
     limits = Limits(clock)
-    caller = Caller("key:k", frozenset(), None, None, requests_per_minute=60)
+    caller = Caller("key:k", frozenset(), None, None, bucket="key:k", requests_per_minute=60)
     for _ in range(60):
         limits.admit(caller)
     with pytest.raises(RateLimited):
@@ -59,6 +73,6 @@ def test_limits_fill_up_evenly() -> None:
 
 def test_a_changed_limit_is_in_force_at_once() -> None:
     limits = Limits(Clock())
-    limits.admit(Caller("key:k", frozenset(), None, None, requests_per_minute=1))
+    limits.admit(Caller("key:k", frozenset(), None, None, bucket="key:k", requests_per_minute=1))
 
-    assert b"limit-requests: 5" in limits.admit(Caller("key:k", frozenset(), None, None, requests_per_minute=5))
+    assert b"limit-requests: 5" in limits.admit(Caller("key:k", frozenset(), None, None, bucket="key:k", requests_per_minute=5))

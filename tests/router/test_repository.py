@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from control_api.access.models import ApiKey, RevokedToken
+from control_api.access.models import ApiKey, User, UserSession
 from control_api.access.tokens import INFERENCE_AUDIENCE, Signer, new_signing_key
+from control_api.automation.models import Job, JobHost
+from control_api.automation.states import JobStatus
 from control_api.catalogue.models import Model
 from control_api.distribution.models import Assignment
-from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.models import Host, Node, NodeModel
 from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
@@ -78,10 +80,9 @@ async def test_what_the_api_wrote_is_what_the_router_acts_on(
     node = await fleet.node()
     pair = new_signing_key(box)
     signer = Signer(pair.kid, box.decrypt(pair.private_encrypted), pair.public_pem)
-    token, _ = signer.sign(INFERENCE_AUDIENCE, "user:ada", 600, {"pin": ["node-1"]})
-    key = ApiKey(
-        name="k", key_hash=token_hash("mk_secret"), prefix="mk_s", scopes=["admin"], models=[MODEL], tokens_per_minute=99
-    )
+    token, _ = signer.sign(INFERENCE_AUDIENCE, "api_key:k", 600, {"pin": ["node-1"], "parent": "api_key:key-1"})
+    key = ApiKey(id="key-1", name="k", key_hash=token_hash("mk_secret"), prefix="mk_s", scopes=["admin"], models=[MODEL])
+    key.tokens_per_minute = 99
     await write(store, node_row(box, node.url), report(ModelState.READY), model_row(), key, pair)
     table = await source.load(None)
     assert table
@@ -97,7 +98,7 @@ async def test_what_the_api_wrote_is_what_the_router_acts_on(
     )
     assert {exchange.headers["authorization"] for exchange in node.requests} == {"Bearer node-key"}
     assert models.json()["data"][0]["capabilities"] == ["chat"]
-    assert by_key.headers["x-ratelimit-limit-tokens"] == "99"
+    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in (by_key, by_token)] == ["99", "95"]
 
 
 async def test_an_unchanged_store_is_not_read_again(store: Store, box: SecretBox, source: StoreSource) -> None:
@@ -144,14 +145,36 @@ async def test_a_node_is_silent_when_it_was_in_service(
     assert table.nodes["node-1"].silent is silent
 
 
-async def test_revocations_are_kept_until_the_token_would_have_expired(store: Store, source: StoreSource) -> None:
-    now = utcnow()
-    fresh = RevokedToken(jti="fresh", expires_at=now + timedelta(minutes=5))
-    await write(store, fresh, RevokedToken(jti="over", expires_at=now - timedelta(minutes=5)))
+async def test_tokens_are_derived_from_keys_living_sessions_and_running_jobs(
+    store: Store, source: StoreSource, box: SecretBox
+) -> None:
+    reader = ApiKey(id="k", name="k", key_hash="h", prefix="mk_s", scopes=["read"], requests_per_minute=5)
+    ada = User(id="ada", name="ada", password_hash="", scopes=["operate"])
+    until, over = utcnow() + timedelta(minutes=5), utcnow() - timedelta(minutes=5)
+    sessions = [
+        UserSession(id_hash=name, token_id=name, user_id="ada", expires_at=at) for name, at in (("s", until), ("o", over))
+    ]
+    await write(store, Host(id="host-1", name="gpu-1", address="192.0.2.1"), reader, ada)
+    await write(store, node_row(box, "http://node", host_id="host-1"))
+    askers = {"by-ada": "user:ada", "by-key": "api_key:k", "by-nobody": "api_key:gone", "by-clock": None, "ended": None}
+    jobs = [Job(id=name, playbook="verify.yml", requested_by=name, asker=asker, attempt=1) for name, asker in askers.items()]
+    for job in jobs:
+        job.status = JobStatus.SUCCESSFUL if job.id == "ended" else JobStatus.RUNNING
+    await write(store, *sessions, *jobs)
+    await write(store, JobHost(job_id="by-ada", host_id="host-1", name="gpu-1"))
+
     table = await source.load(None)
 
     assert table
-    assert table.revoked_jti == {"fresh"}
+    found = table.parents
+    assert found.keys() == {"api_key:k", "session:s", "job:by-ada/1", "job:by-key/1", "job:by-clock/1"}
+    assert (found["api_key:k"].scopes, found["api_key:k"].pins, found["api_key:k"].requests_per_minute) == ({"read"}, set(), 5)
+    assert (found["session:s"].caller_id, found["session:s"].pins) == ("token:user:ada", None)
+    assert (found["job:by-ada/1"].pins, found["job:by-ada/1"].only_pinned) == ({"node-1"}, True)
+    assert {name: parent.scopes for name, parent in found.items() if name.startswith("job:")} == {
+        "job:by-ada/1": {"inference"}, "job:by-key/1": set(), "job:by-clock/1": {"inference"},
+    }  # fmt: skip
+    assert (found["job:by-key/1"].bucket, found["job:by-key/1"].requests_per_minute) == ("key:k", 5)
 
 
 @pytest.mark.parametrize(
