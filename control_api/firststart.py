@@ -70,7 +70,7 @@ async def _setup_link(session: AsyncSession, settings: Settings) -> None:
         return
     link = f"{settings.public_dashboard_url}/setup?token={token}"
     write_private(path, link + "\n")
-    log.info("setup.first_admin", link=link, valid_s=3600)
+    log.info("setup.first_admin", link_in=str(path), valid_s=3600)
 
 
 async def _key_file(session: AsyncSession, path: Path, name: str, scopes: list[Scope]) -> None:

@@ -1,10 +1,13 @@
 """Logs of every process: structlog, JSON lines or a console, the standard library's records in the same form."""
 
+import io
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
+from control_api.kit.text import fit_for_logs, loggable
 from control_api.settings import Settings
 
 
@@ -15,9 +18,9 @@ def configure(settings: Settings, process: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info if settings.log_format == "json" else structlog.processors.StackInfoRenderer(),
+        fit_for_logs,
     ]
-    # Plain tracebacks: the pretty ones show the values of variables, and secrets are among them.
-    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)
     renderer = structlog.processors.JSONRenderer() if settings.log_format == "json" else console
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
@@ -31,3 +34,10 @@ def configure(settings: Settings, process: str) -> None:
     for noisy in ("httpx2", "httpcore2", "alembic.runtime", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)
+
+
+def _write_traceback(sio: TextIO, exc_info: structlog.typing.ExcInfo) -> None:
+    """Write a plain traceback: the pretty ones show the values of variables, and secrets are among them."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    sio.write(loggable(plain.getvalue(), lines=True))

@@ -21,6 +21,7 @@ from control_api.catalogue.supported import SupportedModels
 from control_api.client import ApiError, Client
 from control_api.client.schemas import ApiKeyCreate, JobCreate, JobOut, JobStatus, RegisterModelRequest, Scope
 from control_api.errors import MusterError
+from control_api.kit.text import visible
 from control_api.settings import LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
 from control_api.wheelhouse import build_wheelhouse
 from demo.again import register_again
@@ -211,7 +212,7 @@ async def run(hosts: int, *, check: bool) -> int:
 def failed(error: StageFailed | ApiError, *, check: bool) -> int:
     """Say which stage failed and why; return the exit code."""
     stage = getattr(error, "stage", "api")
-    print(f"The demo failed at stage {stage!r}: {error}", file=sys.stderr)
+    print(visible(f"The demo failed at stage {stage!r}: {error}"), file=sys.stderr)
     if check:
         print(json.dumps({"failed": stage, "error": str(error)}))
     return 1

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
+
+from control_api.kit.text import visible
 
 
 class StageFailed(Exception):
@@ -30,7 +33,7 @@ class Display:
         """Show a stage while it runs, and its seconds when it is done."""
         started = time.monotonic()
         try:
-            with self._console.status(what) as self._status:
+            with self._console.status(Text(visible(what))) as self._status:
                 if not self._console.is_terminal:
                     self.line(what)
                 yield
@@ -40,13 +43,13 @@ class Display:
         finally:
             self._status = None
         self.seconds[name] = round(time.monotonic() - started, 1)
-        self._console.print(f"[green]✓[/] {what} [dim]{self.seconds[name]} s[/]")
+        self._console.print(Text.assemble(("✓", "green"), f" {visible(what)} ", (f"{self.seconds[name]} s", "dim")))
 
     def now(self, what: str) -> None:
         """Say what the running stage is at."""
         if self._status and self._console.is_terminal:
-            self._status.update(what[: self._console.width - 4].replace("[", "\\["))
+            self._status.update(Text(visible(what)[: self._console.width - 4]))
 
     def line(self, text: str = "") -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(visible(text, lines=True), markup=False, highlight=False)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -15,6 +16,7 @@ from node_service.errors import ConfigError
 from node_service.logs import LogRing, configure_logging
 from node_service.server import run_server
 from node_service.settings import DEFAULT_CONFIG, Settings, load_settings
+from node_service.text import visible
 
 __all__ = ["main"]
 
@@ -39,12 +41,20 @@ ConfigOption = Annotated[
 
 def main() -> None:
     """Run the command line."""
-    cli()
+    try:
+        cli()
+    except Exception as error:  # noqa: BLE001 - a mistake of ours; its message may quote what came from elsewhere
+        typer.echo(visible("".join(traceback.format_exception(error)), lines=True), err=True)
+        raise SystemExit(1) from None
+
+
+def _say(text: str, *, error: bool = False) -> None:
+    typer.echo(visible(text), err=error)
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"muster-node {__version__}")
+        _say(f"muster-node {__version__}")
         raise typer.Exit
 
 
@@ -85,8 +95,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG) -> None:
         _refuse(problems)
     free = shutil.disk_usage(next(p for p in _ancestors(settings.store_dir) if p.exists())).free
     for note in gpu_notes(settings):
-        typer.echo(f"note: {note}")
-    typer.echo(f"ok: {settings.name}, engine {settings.engine}, {free / 1e9:.1f} GB free for models")
+        _say(f"note: {note}")
+    _say(f"ok: {settings.name}, engine {settings.engine}, {free / 1e9:.1f} GB free for models")
 
 
 def _ancestors(path: Path) -> list[Path]:
@@ -102,5 +112,5 @@ def _load(config: Path) -> Settings:
 
 def _refuse(problems: list[str]) -> NoReturn:
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        _say(f"error: {problem}", error=True)
     raise typer.Exit(_EXIT_CONFIG)

@@ -8,6 +8,8 @@ from typing import Any
 
 import structlog
 
+from node_service.text import fit_for_logs
+
 __all__ = ["LEVELS", "LogRing", "configure_logging"]
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
@@ -51,6 +53,7 @@ def configure_logging(level: str, ring: LogRing) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                fit_for_logs,
                 ring,
                 structlog.processors.JSONRenderer(),
             ],

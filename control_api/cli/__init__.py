@@ -1,5 +1,8 @@
 """The ``muster`` command. Thin: it parses, then calls the client or serves."""
 
+import io
+import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -23,11 +26,14 @@ from control_api.cli import (
     settings,
     store,
 )
+from control_api.cli.output import say, say_lines
 
 app = typer.Typer(
     name="muster",
     no_args_is_help=True,
     rich_markup_mode=None,
+    # Tracebacks pass through our own output.
+    pretty_exceptions_enable=False,
     help="Turn bare GPU hosts into one OpenAI-compatible endpoint.\n\n"
     "First try: `muster up` in one terminal, then in another `muster hosts add NAME ADDRESS`, "
     "`muster jobs run site.yml NAME --watch` and `muster models register smollm2:135m`.",
@@ -36,7 +42,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"muster {__version__}")
+        say(f"muster {__version__}")
         raise typer.Exit
 
 
@@ -74,4 +80,11 @@ app.add_typer(ops.wheelhouse, name="wheelhouse")
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - a mistake of ours; its message may quote what came from elsewhere
+        say_lines("".join(traceback.format_exception(error)), error=True)
+        raise SystemExit(1) from None

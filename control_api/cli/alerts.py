@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, Key, Url, call
-from control_api.cli.output import print_json
+from control_api.cli.output import print_json, say_lines
 from control_api.client.schemas import AlertOut, Severity
+from control_api.kit.text import visible
 
 SOMETHING_IS_WRONG = 2
 
@@ -22,11 +23,11 @@ def alerts(
     if as_json:
         print_json(found)
     else:
-        print("\n\n".join(map(_text, found)) or "Nothing is wrong.")
+        say_lines("\n\n".join(map(_text, found)) or "Nothing is wrong.")
     if found:
         raise typer.Exit(SOMETHING_IS_WRONG)
 
 
 def _text(alert: AlertOut) -> str:
     since = f"{alert.since:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{alert.severity} {alert.kind} since {since}\n  {alert.message}\n  To do: {alert.hint}"
+    return f"{alert.severity} {visible(alert.kind)} since {since}\n  {visible(alert.message)}\n  To do: {visible(alert.hint)}"

@@ -1,7 +1,6 @@
 """How commands reach the control API, and how they say that something went wrong."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from control_api.cli.output import say
 from control_api.client import ApiError, Client
 from control_api.errors import MusterError, StartupError
 from control_api.settings import LOCAL_KEY_FILE, Settings
@@ -31,9 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 def fail(message: str, hint: str | None = None, *, code: int = 1) -> typer.Exit:
     """Print what went wrong and what to do; return the exit to raise."""
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}", error=True)
     if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+        say(f"hint: {hint}", error=True)
     return typer.Exit(code)
 
 
@@ -69,5 +69,8 @@ def call[Answer](url: str, key: str, action: Callable[[Client], Awaitable[Answer
         return asyncio.run(run())
     except (ApiError, MusterError) as error:
         raise fail(error.message, error.hint) from error
+    except ValidationError as error:
+        what = f"{error.title}: {error.errors(include_input=False)[0]['msg']}"
+        raise fail(f"The control API answered what this version cannot read: {what}", "Use the same version.") from error
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, Key, Url, call, fail
-from control_api.cli.output import print_json, print_table, size
+from control_api.cli.output import print_json, print_table, say, size
 from control_api.client import Client
 from control_api.client.schemas import DistributeRequest, TaskOut, TaskStatus
 
@@ -66,7 +66,7 @@ async def _order(client: Client, order: DistributeRequest, nodes: str, *, wait: 
         order = order.model_copy(update={"target": "specific", "node_ids": ids})
     ordered = await client.models.distribute(order)
     for line in ordered.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        say(f"warning: {line}", error=True)
     follow = _follow if wait else _look
     return await follow(client, ordered.task_ids, quiet)
 
@@ -77,18 +77,16 @@ async def _look(client: Client, task_ids: list[str], quiet: bool) -> list[TaskOu
 
 async def _follow(client: Client, task_ids: list[str], quiet: bool) -> list[TaskOut]:
     """Show one bar for each node until all have ended."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from control_api.cli import bars
 
     names = {node.id: node.name for node in await client.nodes.list()}
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TextColumn("{task.fields[moving]}")
-    with Progress(*columns, disable=quiet) as progress:
-        bars = {task_id: progress.add_task("", total=None, moving="") for task_id in task_ids}
+    with bars.downloads(quiet=quiet) as progress:
+        bar_of = {task_id: progress.add_task("", total=None, what="", moving="") for task_id in task_ids}
         while True:
             found = await _look(client, task_ids, quiet)
             for task in found:
-                bar, name = bars[task.id], names.get(task.node_id, task.node_id)
-                progress.update(bar, completed=task.bytes_done, total=task.bytes_total or None, moving=_moving(task))
-                progress.update(bar, description=f"{name} {task.status}")
+                bar, what = bar_of[task.id], f"{names.get(task.node_id, task.node_id)} {task.status}"
+                progress.update(bar, completed=task.bytes_done, total=task.bytes_total or None, what=what, moving=_moving(task))
             if not any(task.status.is_open for task in found):
                 return found
             await asyncio.sleep(POLL_S)
@@ -133,4 +131,4 @@ def list_tasks(
 def cancel(task_id: Annotated[str, typer.Argument(help="Task id.")], url: Url = "", key: Key = "") -> None:
     """Stop a download; what is there is kept for the next order."""
     call(url, key, lambda client: client.tasks.cancel(task_id))
-    print(f"Cancelled {task_id}.")
+    say(f"Cancelled {task_id}.")

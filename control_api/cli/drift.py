@@ -7,9 +7,10 @@ import typer
 
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.jobs import watch
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import print_json, print_table, say, say_lines
 from control_api.client import Client
 from control_api.client.schemas import HostDriftOut, HostStatus, JobOut
+from control_api.kit.text import visible
 
 app = typer.Typer(no_args_is_help=True, help="Whether hosts still are what the playbooks made of them.")
 
@@ -65,7 +66,7 @@ def apply(
     job = call(url, key, lambda client: client.drift.apply(hosts or None, tag or []))
     if watch_it:
         return watch(job.id, url=url, key=key)
-    print_json(job) if as_json else print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
+    print_json(job) if as_json else say(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
 
 
 def _print(found: list[HostDriftOut]) -> None:
@@ -74,7 +75,7 @@ def _print(found: list[HostDriftOut]) -> None:
     for host in found:
         for task in host.tasks:
             if task.status is HostStatus.DRIFTED:
-                print(f"\n{host.host.name}: {task.task}\n{task.diff or 'would change'}")
+                say_lines(f"\n{visible(host.host.name)}: {visible(task.task)}\n{task.diff or 'would change'}")
 
 
 def _checked(host: HostDriftOut) -> str:

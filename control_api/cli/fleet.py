@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from control_api.cli.connection import Json, Key, Url, call, fail
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import confirm, print_json, print_table, prompt_secret, say
 from control_api.client import Client
 from control_api.client.schemas import HostCreate, HostOut, NodeOut
 
@@ -58,7 +58,7 @@ def add_host(
         return await client.hosts.create(wanted)
 
     host = call(url, key, action)
-    print_json(host) if as_json else print(f"Added {host.name}. Next: muster jobs run site.yml {host.name} --watch")
+    print_json(host) if as_json else say(f"Added {host.name}. Next: muster jobs run site.yml {host.name} --watch")
 
 
 def _host(fields: dict[str, Any]) -> HostCreate:
@@ -79,7 +79,7 @@ def variables(pairs: list[str]) -> dict[str, Any]:
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise fail(f"The value of {name} is not YAML: {error}", code=2) from error
+            raise fail(f"The value of {name} is not YAML: {' '.join(str(error).split())}", code=2) from error
     return found
 
 
@@ -93,22 +93,22 @@ def import_hosts(
     """Add the hosts of a static Ansible inventory: all of them, or none and the reasons."""
     kind: Literal["yaml", "ini"] = "yaml" if file.suffix in (".yml", ".yaml") else "ini"
     found = call(url, key, lambda client: client.hosts.import_static(file.read_text(), kind))
-    print_json(found) if as_json else print(f"Added {len(found)} hosts: {', '.join(host.name for host in found)}")
+    print_json(found) if as_json else say(f"Added {len(found)} hosts: {', '.join(host.name for host in found)}")
 
 
 @hosts.command("delete")
 def delete_host(name: Name, yes: Yes = False, url: Url = "", key: Key = "") -> None:
     """Forget a host and its node; nothing on the machine is changed."""
-    yes or typer.confirm(f"Forget host {name} and its node?", abort=True)
+    yes or confirm(f"Forget host {name} and its node?")
     call(url, key, lambda client: client.hosts.delete(name))
-    print(f"Forgot {name}.")
+    say(f"Forgot {name}.")
 
 
 @hosts.command("rekey")
 def rekey(name: Name, url: Url = "", key: Key = "") -> None:
     """Accept the SSH host key that the next contact presents: after a host was reinstalled."""
     call(url, key, lambda client: client.hosts.put_host_key(name, None))
-    print(f"The next contact with {name} pins its key.")
+    say(f"The next contact with {name} pins its key.")
 
 
 @hosts.command("credential")
@@ -123,9 +123,9 @@ def add_credential(
 ) -> None:
     """Store an SSH key and, if sudo asks for one, a password; encrypted, never shown again."""
     ssh_key = key_file.read_text() if key_file else None
-    password = typer.prompt("sudo password", hide_input=True) if ask_become else None
+    password = prompt_secret("sudo password") if ask_become else None
     stored = call(url, key, lambda client: client.credentials.create(name, ssh_key, password))
-    print(f"Stored {stored.name}. Use it: muster hosts add … --credential {stored.name}")
+    say(f"Stored {stored.name}. Use it: muster hosts add … --credential {stored.name}")
 
 
 @nodes.command("list")
@@ -159,7 +159,7 @@ def show_node(name: Name, url: Url = "", key: Key = "") -> None:
 @nodes.command("approve")
 def approve(name: Name, url: Url = "", key: Key = "") -> None:
     """Let a node in that registered without a host of ours."""
-    print(f"{name} is {call(url, key, lambda client: client.nodes.approve(name)).state}.")
+    say(f"{name} is {call(url, key, lambda client: client.nodes.approve(name)).state}.")
 
 
 @nodes.command("drain")
@@ -171,7 +171,7 @@ def drain(
     key: Key = "",
 ) -> None:
     """Hold a node drained: it finishes what it has and gets nothing new."""
-    print(f"{name} is {call(url, key, lambda client: client.nodes.drain(name, reason=reason, force=force)).state}.")
+    say(f"{name} is {call(url, key, lambda client: client.nodes.drain(name, reason=reason, force=force)).state}.")
 
 
 @nodes.command("resume")
@@ -185,12 +185,12 @@ def resume(
     node = call(url, key, lambda client: client.nodes.resume(name, all_holds=all_holds))
     held = ", ".join(f"{hold.holder} ({hold.reason})" if hold.reason else hold.holder for hold in node.holds)
     left = f"{name} is still held by {held}. --all removes that, too."
-    print(left if node.holds else f"{name} is {node.state}.")
+    say(left if node.holds else f"{name} is {node.state}.")
 
 
 @nodes.command("delete")
 def delete_node(name: Name, yes: Yes = False, url: Url = "", key: Key = "") -> None:
     """Forget a node; its token stops working."""
-    yes or typer.confirm(f"Forget node {name}?", abort=True)
+    yes or confirm(f"Forget node {name}?")
     call(url, key, lambda client: client.nodes.delete(name))
-    print(f"Forgot {name}.")
+    say(f"Forgot {name}.")

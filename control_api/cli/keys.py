@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, Key, Url, call
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import print_json, print_table, say
 from control_api.client.schemas import ApiKeyCreate, Scope
 
 app = typer.Typer(no_args_is_help=True, help="API keys.")
@@ -50,14 +50,14 @@ def create(
         tokens_per_minute=tokens_per_minute,
     )
     made = call(url, key, lambda client: client.keys.create(wanted))
-    print_json(made) if as_json else print(made.key)
+    print_json(made) if as_json else say(made.key)
 
 
 @app.command("delete")
 def delete(key_id: Annotated[str, typer.Argument(help="Key id.")], url: Url = "", key: Key = "") -> None:
     """Delete an API key; it is refused within a second."""
     call(url, key, lambda client: client.keys.delete(key_id))
-    print(f"Deleted {key_id}.")
+    say(f"Deleted {key_id}.")
 
 
 @app.command("secret")
@@ -67,4 +67,4 @@ def secret(
     """Print a new random secret for MUSTER_ROUTING_KEY or MUSTER_CREDENTIALS_KEY."""
     from control_api.kit.secretbox import SecretBox, new_token
 
-    print(new_token("mk") if api_key else SecretBox.new_key())
+    say(new_token("mk") if api_key else SecretBox.new_key())

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from control_api.cli import downloads
 from control_api.cli.connection import Json, Key, Url, call, fail
-from control_api.cli.output import print_json, print_table, size
+from control_api.cli.output import confirm, print_json, print_table, say, size
 from control_api.client.schemas import ModelOut, ModelPatch, RegisterModelRequest
 
 models = typer.Typer(no_args_is_help=True, help="Models: those we support, those registered, and where they are.")
@@ -69,12 +69,12 @@ def show(model: ModelId, url: Url = "", key: Key = "", as_json: Json = False) ->
     found = call(url, key, lambda client: client.models.get(model))
     if as_json:
         return print_json(found)
-    print(f"{found.id}: {found.name}, {found.lifecycle_status}, ready on {found.ready_nodes} nodes")
-    print(f"from {found.repo} at {found.revision[:12]}")
+    say(f"{found.id}: {found.name}, {found.lifecycle_status}, ready on {found.ready_nodes} nodes")
+    say(f"from {found.repo} at {found.revision[:12]}")
     print_table(["FILE", "SIZE", "SHA256"], [(a.name, size(a.size), a.sha256) for a in found.artifacts], empty="")
     print_table(["MEMORY FOR", "SIZE"], _memory_rows(found), empty="")
     if found.memory and found.memory.note:
-        print(f"Estimated by the size of its files: {found.memory.note}")
+        say(f"Estimated by the size of its files: {found.memory.note}")
 
 
 def _memory_rows(model: ModelOut) -> list[tuple[str, str]]:
@@ -106,7 +106,7 @@ def register(
     if as_json:
         return print_json(found)
     figures = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
-    print(f"Registered {found.id} ({figures}). Follow it: muster tasks list")
+    say(f"Registered {found.id} ({figures}). Follow it: muster tasks list")
 
 
 def _request(fields: dict[str, Any]) -> RegisterModelRequest:
@@ -126,7 +126,7 @@ def change_needs(
 ) -> None:
     """Set the tags that a node must have to hold a model. Where it is, it stays."""
     call(url, key, lambda client: client.models.change(model, ModelPatch(needs=tags or [])))
-    print(f"{model} goes to nodes tagged {', '.join(tags)}." if tags else f"{model} goes to any node.")
+    say(f"{model} goes to nodes tagged {', '.join(tags)}." if tags else f"{model} goes to any node.")
 
 
 @models.command("configure")
@@ -151,9 +151,9 @@ def configure(
     if as_json:
         return print_json(found)
     said = ", ".join(f"{name} {value}" for name, value in {"engine": found.engine, **found.params}.items() if value)
-    print(f"{found.id}: {said}; needs {size(found.required_memory_bytes)} of memory")
+    say(f"{found.id}: {said}; needs {size(found.required_memory_bytes)} of memory")
     for line in found.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        say(f"warning: {line}", error=True)
 
 
 @models.command("delete")
@@ -161,9 +161,9 @@ def delete(
     model: ModelId, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, url: Url = "", key: Key = ""
 ) -> None:
     """Forget a model; the nodes delete its files."""
-    yes or typer.confirm(f"Delete model {model} from all nodes?", abort=True)
+    yes or confirm(f"Delete model {model} from all nodes?")
     call(url, key, lambda client: client.models.delete(model))
-    print(f"Deleted {model}.")
+    say(f"Deleted {model}.")
 
 
 models.command("push")(downloads.push)

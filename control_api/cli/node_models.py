@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, Key, Url, call
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import print_json, print_table, say
 from control_api.client import Client
 from control_api.client.schemas import AssignmentOut, NodeOut
 
@@ -58,4 +58,4 @@ def tag(
         return await client.nodes.patch((await client.nodes.get(name)).id, tags=tags or [])
 
     node = call(url, key, action)
-    print(f"{node.name} is tagged {', '.join(node.tags)}." if node.tags else f"{node.name} has no tags.")
+    say(f"{node.name} is tagged {', '.join(node.tags)}." if node.tags else f"{node.name} has no tags.")

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import fail, load_settings
+from control_api.cli.output import say, status
 from control_api.errors import MusterError
 from control_api.settings import Settings
 
@@ -25,7 +26,7 @@ def doctor() -> None:
     settings = load_settings()
     problems = 0
     for state, what in _checks(settings):
-        print(f"{state:8} {what}")
+        say(f"{state:8} {what}")
         problems += state == BAD
     if problems:
         raise fail(f"{problems} problems found.")
@@ -93,13 +94,11 @@ def build(
     ] = False,
 ) -> None:
     """Build the wheelhouse: once, and again only when something in it changes."""
-    from rich.console import Console
-
     from control_api.wheelhouse import CONTROL_PLANE, NODE, build_wheelhouse
 
     settings = load_settings()
     product = CONTROL_PLANE if control_plane else NODE
-    with Console(stderr=True).status("Building") as status:
+    with status("Building") as report:
         folder = settings.cache_dir / ("wheelhouse-control-plane" if control_plane else "wheelhouse")
         try:
             build_wheelhouse(
@@ -109,8 +108,8 @@ def build(
                 arches=arch.split(","),
                 engine_wheels=[engine_wheel] if engine_wheel else [],
                 product=product,
-                report=status.update,
+                report=report,
             )
         except MusterError as error:
             raise fail(error.message, error.hint) from error
-    print(folder)
+    say(folder)

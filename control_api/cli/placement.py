@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from control_api.cli.connection import Json, Key, Url, call, fail
-from control_api.cli.output import print_json, print_table, size
+from control_api.cli.output import print_json, print_table, say, size
 from control_api.client.schemas import Gpu, Hardware, PlacementOut, PlacementRequest, PlannedNode
 
 _SIZE = re.compile(r"(?P<amount>\d+(?:\.\d+)?)(?P<unit>[KMGT]i?B?|B)?", re.IGNORECASE)
@@ -52,7 +52,7 @@ def _print(made: PlacementOut) -> None:
     print_table(["NODE", "MODEL", "BECOMES", "NEEDS", "ON", "BECAUSE IT"], rows, empty="No model to place.")
     for node in made.nodes:
         left, total = size(node.memory_free_bytes), size(node.memory_total_bytes)
-        print(f"{node.name}: {left} of {total} {node.memory_kind} left")
+        say(f"{node.name}: {left} of {total} {node.memory_kind} left")
 
 
 def _where(gpus: list[str]) -> str:

@@ -7,7 +7,7 @@ import typer
 from control_api.cli import jobs
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.drift import finished
-from control_api.cli.output import print_json
+from control_api.cli.output import print_json, say, say_lines
 from control_api.client import Client
 from control_api.client.schemas import PlanOut
 
@@ -36,11 +36,11 @@ def plan(
 def _print(made: PlanOut) -> None:
     for host in made.hosts:
         for change in host.changes:
-            print(f"{host.name}: {change.task}")
+            say(f"{host.name}: {change.task}")
             if change.diff:
-                print(change.diff, end="\n\n")
+                say_lines(change.diff + "\n")
     count = sum(len(host.changes) for host in made.hosts)
-    print(f"{count} changes on {len(made.hosts)} hosts. Apply them: muster apply {made.plan_hash}")
+    say(f"{count} changes on {len(made.hosts)} hosts. Apply them: muster apply {made.plan_hash}")
 
 
 def apply(
@@ -54,4 +54,4 @@ def apply(
     job = call(url, key, lambda client: client.plans.apply(plan_hash))
     if watch:
         return jobs.watch(job.id, url=url, key=key)
-    print_json(job) if as_json else print(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")
+    print_json(job) if as_json else say(f"Job {job.id} is {job.status}. Watch it: muster jobs watch {job.id}")

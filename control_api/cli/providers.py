@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from control_api.cli.connection import Json, Key, Url, call, fail
-from control_api.cli.output import print_json, print_table
+from control_api.cli.output import print_json, print_table, prompt_secret, say
 from control_api.client.schemas import ProviderName, ProviderPut
 
 app = typer.Typer(no_args_is_help=True, help="Cloud providers, whose models are openai:…, anthropic:… and google:….")
@@ -38,18 +38,18 @@ def set_provider(
     as_json: Json = False,
 ) -> None:
     """Give a provider a key, which is asked for, or read from standard input. Clients of the router never see it."""
-    secret = typer.prompt(f"API key of {name}", hide_input=True) if sys.stdin.isatty() else sys.stdin.readline().strip()
+    secret = prompt_secret(f"API key of {name}") if sys.stdin.isatty() else sys.stdin.readline().strip()
     try:
         wanted = ProviderPut(api_key=secret, models=model or None, base_url=base_url)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         raise fail(f"{first['loc'][0]}: {first['msg']}", code=2) from None
     made = call(url, key, lambda client: client.providers.put(name, wanted))
-    print_json(made) if as_json else print(f"{name}: {len(made.models)} models, such as {made.models[0]}.")
+    print_json(made) if as_json else say(f"{name}: {len(made.models)} models, such as {made.models[0]}.")
 
 
 @app.command("remove")
 def remove(name: Name, url: Url = "", key: Key = "") -> None:
     """Forget a provider's key; its models are gone at once."""
     call(url, key, lambda client: client.providers.remove(name))
-    print(f"Forgot the key of {name}.")
+    say(f"Forgot the key of {name}.")

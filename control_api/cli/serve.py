@@ -1,13 +1,13 @@
 """``muster up`` and ``muster serve``."""
 
 import asyncio
-import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
 
 from control_api.cli.connection import fail, load_settings
+from control_api.cli.output import say
 from control_api.errors import MusterError
 from control_api.settings import Settings
 
@@ -37,7 +37,7 @@ def up(
     from control_api.up.supervise import supervise
 
     settings = load_settings()
-    _run("up", settings, supervise(settings, lambda line: print(line, file=sys.stderr, flush=True), local_node=local_node))
+    _run("up", settings, supervise(settings, lambda line: say(line, error=True), local_node=local_node))
 
 
 @app.command("api")

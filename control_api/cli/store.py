@@ -1,7 +1,6 @@
 """``muster store``: the tables of the control plane, for whoever upgrades it and saves them."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +8,7 @@ from typing import Annotated
 import typer
 
 from control_api.cli.connection import Json, fail, load_settings
-from control_api.cli.output import print_table
+from control_api.cli.output import print_json, print_table
 from control_api.errors import MusterError
 from control_api.settings import Settings
 
@@ -27,7 +26,7 @@ def status(as_json: Json = False) -> None:
     if as_json:
         stores = {name: {"revision": revision, "needs": needs} for name, revision, needs in found}
         current = all(revision == needs for _, revision, needs in found)
-        print(json.dumps({"stores": stores, "current": current, "holds": _guarded(settings, lambda: backup.holds(settings))}))
+        print_json({"stores": stores, "current": current, "holds": _guarded(settings, lambda: backup.holds(settings))})
         return
     print_table(["STORE", "REVISION", "NEEDS"], [(name, rev or "empty", needs) for name, rev, needs in found], empty="")
 
@@ -99,4 +98,4 @@ def _guarded[Answer](settings: Settings, action: Callable[[], Answer]) -> Answer
         raise fail(f"{error}.", "See `muster store status`.") from error
     except sa.exc.DBAPIError as error:
         where = "PostgreSQL" if settings.database_url else f"SQLite in {settings.state_dir}"
-        raise fail(f"{where} refused: {error.orig}") from error
+        raise fail(f"{where} refused: {' '.join(str(error.orig).split())}") from error

@@ -33,4 +33,4 @@ def run_tool(command: Sequence[str], what: str, *, timeout_s: float = COMMAND_TI
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{what} took longer than {timeout_s:g} s") from error
     if done.returncode:
-        raise Unavailable(f"{what} failed", details={"output": done.stderr[-4000:]}, hint=done.stderr.strip()[-400:])
+        raise Unavailable(f"{what} failed", details={"output": done.stderr[-4000:]}, hint=" ".join(done.stderr.split())[-400:])

@@ -18,6 +18,20 @@ from ansible.plugins.action import ActionBase
 TRANSIENT = frozenset({429, 502, 503, 504})
 
 
+def visible(text: str) -> str:
+    """Return text in which control, bidirectional and invisible characters are written out, as escapes."""
+    return "".join(char if char == " " or char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _shown(answer: Any) -> Any:
+    """Make every text of an answer visible: a node's own words end up in results, which Ansible prints."""
+    if isinstance(answer, str):
+        return visible(answer)
+    if isinstance(answer, dict):
+        return {visible(name): _shown(value) for name, value in answer.items()}
+    return [_shown(value) for value in answer] if isinstance(answer, list) else answer
+
+
 class ApiError(Exception):
     """The control API or the router refused, or could not be reached.
 
@@ -28,7 +42,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, message: str, status: int | None = None, code: str = "") -> None:
-        super().__init__(message)
+        super().__init__(visible(message))
         self.status = status
         self.code = code
 
@@ -98,7 +112,7 @@ class Api:
         except (URLError, OSError, ValueError) as error:
             raise ApiError(f"{method} {url}: {error}") from error
         try:
-            return (json.loads(content) if content else None), answer_headers
+            return (_shown(json.loads(content)) if content else None), answer_headers
         except ValueError as error:
             raise ApiError(f"{method} {url}: the answer is not JSON", status=response.status) from error
 
@@ -120,6 +134,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     Api = Api
     ApiError = ApiError
+    visible = staticmethod(visible)
 
     ARGUMENTS: dict[str, dict[str, Any]] = {}
     API_ARGUMENTS: dict[str, dict[str, Any]] = {

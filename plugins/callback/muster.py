@@ -220,7 +220,7 @@ class CallbackModule(CallbackBase):
         self._poster.add({"event": event, "at": at, "play": self._play, "stdout": _cut(stdout), **named, **fields})
 
     def _warn(self, text: str) -> None:
-        self._display.warning(f"muster: {text}")
+        self._display.warning(MusterAction.visible(f"muster: {text}"))
 
 
 def _counts(summary: dict[str, int]) -> dict[str, int]:

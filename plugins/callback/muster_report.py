@@ -88,7 +88,10 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """Write the files; what goes wrong with them is a warning."""
         report = self._report(stats)
-        for option, text in (("json_file", json.dumps(report, indent=2) + "\n"), ("junit_file", junit(report))):
+        for option, text in (
+            ("json_file", json.dumps(report, indent=2).replace("\x7f", "\\u007f") + "\n"),
+            ("junit_file", junit(report)),
+        ):
             if path := self.get_option(option):
                 try:
                     Path(path).write_text(text)
@@ -163,5 +166,6 @@ def _totals(element: ElementTree.Element) -> Iterator[tuple[str, int]]:
 
 
 def _printable(text: str) -> str:
-    """Return text without the control characters that XML cannot hold."""
-    return "".join(char for char in text if char >= " " or char in "\n\t")
+    """Return text in which control and invisible characters are written out: XML holds few of them, and they act on readers."""
+    kept = " \n\t"
+    return "".join(char if char in kept or char.isprintable() else char.encode("unicode_escape").decode() for char in text)

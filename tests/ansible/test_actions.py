@@ -138,7 +138,10 @@ class TestReady:
     @pytest.mark.parametrize(
         ("fields", "reason"),
         [
-            ({"models": [model(state="failed", error="sha256 is wrong")]}, f"{MODEL} is failed: sha256 is wrong"),
+            (
+                {"models": [model(state="failed", error="is\x1b[2J\u202e\nwrong")]},
+                f"{MODEL} is failed: is" r"\x1b[2J\u202e\nwrong",
+            ),
             ({"admission": "pending", "state": "pending"}, "it waits for approval"),
             ({"manifest_revision": 2}, "the node is not ready"),
             ({"state": "offline"}, "gpu-01 is offline"),

@@ -45,7 +45,7 @@ def test_the_reports_say_how_each_task_ended_on_each_host(api: FakeApi, ansible:
     assert (said["hosts"]["gpu-01"]["changed"], said["hosts"]["gpu-02"]["unreachable"]) == (1, 1)
     assert {suite.get("name"): suite.get("failures") for suite in xml} == {"gpu-01": "1", "gpu-02": "1"}
     assert (xml.get("tests"), xml.get("failures"), xml.get("skipped")) == ("5", "2", "1")
-    assert "no fan[0m <&>" in [failure.text for failure in xml.iter("failure")]
+    assert r"no fan\x1b[0m <&>" in [failure.text for failure in xml.iter("failure")]
     assert SECRET not in (tmp_path / "report.json").read_text() + (tmp_path / "report.xml").read_text()
 
 

@@ -118,3 +118,19 @@ def test_damaged_identity_is_said(tmp_path: Path, config: dict[str, Any]) -> Non
     done = run("serve", "--config", write(tmp_path, config))
     assert done.returncode == 2
     assert "identity.json" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_what_it_says_cannot_act_on_a_terminal(config: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "node.json"
+    file.write_text(json.dumps(config | {"store_dir": f"{file}/\x1b]0;t\x07\x9b\u202e\nerror: faked"}))
+
+    said = run("check", "--config", str(file))
+
+    assert said.returncode == 2
+    assert said.stderr == f"error: store_dir: cannot write to {file}/\\x1b]0;t\\x07\\x9b\\u202e\\nerror: faked\n"
+
+
+def test_the_node_shows_foreign_text_as_the_control_plane_does() -> None:
+    """The node imports nothing of the control plane, so it has a copy."""
+    control, node = (_REPOSITORY / package / "text.py" for package in ("control_api/kit", "node_service"))
+    assert node.read_text() == control.read_text()

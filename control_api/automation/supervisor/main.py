@@ -24,6 +24,7 @@ from control_api.automation.supervisor.rundir import RunDirectory
 from control_api.automation.supervisor.sink import EventSink
 from control_api.kit.database import Database
 from control_api.kit.tasks import owned_task
+from control_api.kit.text import fit_for_logs
 
 # What may still run when Ansible itself has ended are kept SSH connections.
 _LEFTOVER_GRACE_S = 2.0
@@ -34,7 +35,10 @@ def run_supervisor(beat: int) -> int:
     """Carry out the order on standard input; ``beat`` is the pipe to the guard. Returns 0 if the outcome was recorded."""
     order = RunOrder.model_validate_json(sys.stdin.buffer.read())
     processes.become_subreaper()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], fit_for_logs, structlog.dev.ConsoleRenderer(colors=False)],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
     return asyncio.run(_supervise(order, beat))
 
 
