@@ -28,6 +28,8 @@ __all__ = ["Inference", "engine_client"]
 _BODY_LIMIT_BYTES = 100 * 2**20
 _PIN_HEADER = "x-muster-pin-node"
 _SSE_HEADERS = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+# Whatever an engine says its answer is, a browser takes it for no more.
+_AS_IT_SAYS = (b"x-content-type-options", b"nosniff")
 
 log = structlog.get_logger(__name__)
 
@@ -121,7 +123,7 @@ async def _pass_on(answer: httpx2.Response, record: ModelRecord, name: str | Non
     if name is not None:
         content = renamed(content, name)
     kind = answer.headers.get("content-type", "application/json").encode()
-    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
+    headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode()), _AS_IT_SAYS]
     head = {"type": "http.response.start", "status": answer.status_code, "headers": headers}
     return [head, {"type": "http.response.body", "body": content}]
 
@@ -132,7 +134,7 @@ async def _send_stream(answer: httpx2.Response, record: ModelRecord, name: str |
     if name is not None:
         chunks = renamed_events(chunks, name)
     first = await anext(chunks, b"")
-    headers = [(b"content-type", b"text/event-stream"), *_SSE_HEADERS]
+    headers = [(b"content-type", b"text/event-stream"), _AS_IT_SAYS, *_SSE_HEADERS]
     await send({"type": "http.response.start", "status": answer.status_code, "headers": headers})
     await send({"type": "http.response.body", "body": first, "more_body": True})
     try:

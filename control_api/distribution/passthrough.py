@@ -20,7 +20,7 @@ from control_api.errors import Forbidden, NotFound, Unavailable
 from control_api.fleet.models import Node
 
 _RANGE = re.compile(r"^bytes=\d+-\d*$")
-_PASSED_ON = ("content-length", "content-range", "content-type", "etag", "accept-ranges", "last-modified")
+_PASSED_ON = ("content-length", "content-range", "etag", "accept-ranges", "last-modified")
 
 
 async def check_leave(session: AsyncSession, node: Node, repo: str, revision: str, path: str) -> None:
@@ -58,7 +58,9 @@ async def open_stream(files: HubFiles, repo: str, revision: str, path: str, byte
     except BaseException:
         await stack.aclose()
         raise
-    headers = {name: value for name in _PASSED_ON if (value := answer.headers.get(name))}
+    # What the hub says it is, it is not for a browser.
+    headers = {"content-type": "application/octet-stream"}
+    headers |= {name: value for name in _PASSED_ON if (value := answer.headers.get(name))}
     return _Stream(answer, stack, headers)
 
 

@@ -107,7 +107,8 @@ class _BodyTooLarge(Exception):
 def _with_header(send: Send, request_id: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), (b"x-request-id", request_id.encode())]}
+            own = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": [*message.get("headers", []), *own]}
         await send(message)
 
     return sending

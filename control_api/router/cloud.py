@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from control_api.router import passed
 from control_api.router.call import Call
 from control_api.router.errors import (
     InvalidRequest,
@@ -83,7 +84,7 @@ def _refusal(call: Call, provider: RouteNode, opened: Opened) -> RouterError:
         return UnknownUrl(f"{provider.name} does not have {call.path}.")
     if opened.status < 400 or opened.status >= 500:
         return UpstreamError(f"{provider.name} answered {opened.status}.", retry_after_s=RETRY_S)
-    return _passed(passed_error(opened.status, opened.body), opened.headers.get(b"retry-after"))
+    return _passed(passed_error(opened.status, opened.body), passed.retry_after(opened.headers))
 
 
 def _passed(error: PassedError, retry_after: bytes | None) -> PassedError:

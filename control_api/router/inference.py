@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, StrictBool, StrictStr, ValidationError
 
-from control_api.router import cloud, usage
+from control_api.router import cloud, passed, usage
 from control_api.router.auth import Caller
 from control_api.router.call import Call
 from control_api.router.client import Request
@@ -153,10 +153,9 @@ class Inference:
             call.usage = usage.usage_of(opened.body)
         progress.keep(opened.body)
         headers = call.headers()
-        if retry_after := opened.headers.get(b"retry-after"):
+        if retry_after := passed.retry_after(opened.headers):
             headers += b"retry-after: %b\r\n" % retry_after
-        content_type = opened.headers.get(b"content-type", b"application/json")
-        reply.whole(opened.status, opened.body, content_type, headers)
+        reply.whole(opened.status, opened.body, passed.content_type(opened.headers), headers)
 
     async def _pass_stream(
         self, first: bytes, stream: Stream, call: Call, reply: Reply, progress: "_Progress"

@@ -10,6 +10,7 @@ from control_api.router.errors import RouterError
 
 JSON = b"application/json"
 _STREAM = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_AS_IT_SAYS = b"x-content-type-options: nosniff\r\n"
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 # Up to this a body goes out in one piece with its head.
 SMALL_BODY_BYTES = 1 << 16
@@ -112,5 +113,5 @@ class Reply:
         request = self._request
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         close = b"" if request.keep_alive and request.complete else b"connection: close\r\n"
-        common = self.common + close
+        common = self.common + close + _AS_IT_SAYS
         return b"%b%b%bx-request-id: %b\r\n%b\r\n" % (line, headers, common, request.id.encode(), self._date.line())

@@ -12,6 +12,10 @@ from tests.router.nodes import Behaviour, Exchange
 pytestmark = pytest.mark.anyio
 
 LINE_BYTES = 1 << 20
+OWN_HEADERS = {
+    *("content-type", "content-length", "date", "x-request-id", "x-content-type-options"),
+    *("x-muster-node", "x-muster-attempts", "x-muster-queue-ms"),
+}
 
 
 async def drips(exchange: Exchange) -> None:
@@ -103,3 +107,43 @@ async def test_a_stream_with_an_error_in_it_passes(fleet: Fleet) -> None:
             await anext(aiter(stream))
 
     assert json.loads(frame[6:])["error"]["code"] == raised.value.code
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("application/json; charset=utf-8", "application/json"),
+        ("Application/JSON", "application/json"),
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("text/vtt; charset=utf-8", "text/vtt; charset=utf-8"),
+        ("text/event-stream", "text/event-stream; charset=utf-8"),
+        ("", "application/json"),
+        ("text/html", "application/octet-stream"),
+        ("text/html; application/json", "application/octet-stream"),
+        ("image/svg+xml", "application/octet-stream"),
+        ("application/json, text/html", "application/octet-stream"),
+        ("text/javascript", "application/octet-stream"),
+    ],
+)
+async def test_a_node_cannot_have_a_browser_run_its_answer(fleet: Fleet, said: str, told: str) -> None:
+    async def answers(exchange: Exchange) -> None:
+        foreign = (
+            "set-cookie: a=b\r\nlocation: http://x\r\naccess-control-allow-origin: *\r\nrefresh: 0\r\nretry-after: soon\r\n"
+        )
+        await exchange.answer(200, b"<script>alert(1)</script>", said, foreign)
+
+    await fleet.node(answers)
+    async with fleet.router() as http:
+        answer = await http.post(CHAT, json=chat())
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, told)
+    assert set(answer.headers) == OWN_HEADERS
+
+
+async def test_every_answer_of_the_router_is_what_it_says(fleet: Fleet) -> None:
+    await fleet.node()
+    async with fleet.router() as http:
+        whole, missing = await http.post(CHAT, json=chat()), await http.get("/nothing")
+        streamed, health = await http.post(CHAT, json=chat(stream=True)), await http.get("/healthz")
+
+    assert {answer.headers["x-content-type-options"] for answer in (whole, missing, streamed, health)} == {"nosniff"}
