@@ -98,4 +98,4 @@ async def local_host(settings: Settings, database: Database, fleet: FleetService
             python=sys.executable,
             variables={"muster_privileged": False, "gpu_host_require_gpu": False, "node_service_allow_cpu": True},
         )
-        await fleet.store_host(session, host)
+        await fleet.store_host(session, host, accepted_by="muster up")

@@ -50,7 +50,8 @@ async def drift_of(session: AsyncSession, host_ids: Collection[str]) -> dict[str
 async def drift_counts(session: AsyncSession) -> dict[HostStatus, int]:
     """Return how many hosts in service were found how at their latest check; one that was never checked is unknown."""
     found = select(HostDrift.status, func.count()).select_from(Host).outerjoin(HostDrift, col(HostDrift.host_id) == Host.id)
-    rows = await session.exec(found.where(Host.state != HostState.DECOMMISSIONED).group_by(col(HostDrift.status)))
+    in_service = (Host.state != HostState.DECOMMISSIONED, col(Host.accepted_at).is_not(None))
+    rows = await session.exec(found.where(*in_service).group_by(col(HostDrift.status)))
     counts = dict.fromkeys(HostStatus, 0)
     for status, count in rows.all():
         counts[HostStatus(status or HostStatus.UNKNOWN)] += count

@@ -53,7 +53,7 @@ class DriftService:
     def _out(self, host: Host, found: dict[str, HostDrift]) -> HostDriftOut:
         who = JobHostOut(id=host.id, name=host.name)
         if not (drift := found.get(host.id)):
-            nothing = "It was never checked."
+            nothing = "It was never checked." if host.accepted_at else "No admin has accepted it yet."
             return HostDriftOut(host=who, status=HostStatus.UNKNOWN, reason=nothing, checked_at=None, job_id=None, tasks=[])
         tasks = [TaskFinding.model_validate(task) for task in drift.tasks]
         values = drift.model_dump(include={"status", "reason", "checked_at", "job_id"})
@@ -93,5 +93,5 @@ class DriftSchedule:
         async with self._store.write() as session:
             if await repository.job_by_key(session, key) or await checks.has_open(session, JobPurpose.DRIFT):
                 return
-            if await fleet.host_names(session, limit=1):
+            if await fleet.accepted_hosts(session):
                 await self._drift.check(session, HostsIn(), SCHEDULE, idempotency_key=key)

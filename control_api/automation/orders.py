@@ -14,6 +14,7 @@ from control_api.automation.models import Job
 from control_api.automation.order import LeaseTimes, RunOrder, Secrets
 from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.errors import StartupError
+from control_api.fleet import acceptance
 from control_api.fleet.service import FleetService
 from control_api.settings import Settings
 
@@ -80,7 +81,10 @@ class OrderDesk:
         ttl_s = job.timeout_s + TOKEN_MARGIN_S
         token = self._access.issue_job_token(job.id, job.attempt, host_ids, ttl_s, speaks_for=asked_by)
         secrets = Secrets(token=token)
-        for host in await self._fleet.resolve_hosts(session, host_ids):
+        hosts = await self._fleet.resolve_hosts(session, host_ids)
+        # Whatever queued the job: nothing of this goes to a host that no admin accepted.
+        acceptance.check_accepted(hosts)
+        for host in hosts:
             if not host.credential_id:
                 continue
             key, password = await self._fleet.credential_secrets(session, host.credential_id)

@@ -16,7 +16,7 @@ from control_api.automation.playbooks import PlaybookCatalogue
 from control_api.automation.schemas import EventsOut, JobCreate, JobDetail, JobHostOut, JobOut, SlowTask
 from control_api.automation.states import JobPurpose, JobStatus
 from control_api.errors import BadInput, Conflict, NotFound
-from control_api.fleet import holds
+from control_api.fleet import acceptance, holds
 from control_api.fleet.schemas import InventoryOut
 from control_api.fleet.service import FleetService
 from control_api.fleet.states import HostState
@@ -78,18 +78,25 @@ class JobService:
         return stored
 
     async def hosts_in_service(self, session: AsyncSession, references: Collection[str] | None) -> list[str]:
-        """Return ids of hosts given by name or id; None: of all that are not decommissioned."""
+        """Return ids of hosts given by name or id; None: of all that are accepted and not decommissioned."""
         if references is not None:
             return [host.id for host in await self._fleet.resolve_hosts(session, references)]
         hosts = (await self._fleet.inventory(session, None)).hosts
         return [host.id for host in hosts if host.state != HostState.DECOMMISSIONED]
 
     async def store(self, session: AsyncSession, job: Job, references: Collection[str]) -> Job:
-        """Insert a job for hosts given by name or id; or return the one that its idempotency key made before."""
+        """Insert a job for hosts given by name or id; or return the one that its idempotency key made before.
+
+        Raises ``Conflict`` if one of them is only proposed.
+        """
         hosts = await self._fleet.resolve_hosts(session, references)
+        acceptance.check_accepted(hosts)
         if not hosts:
             raise BadInput(
-                "hosts: name at least one host.", code="no_hosts", details=[{"field": "hosts", "message": "is empty"}]
+                "hosts: name at least one host.",
+                code="no_hosts",
+                hint="Hosts that no admin has accepted yet do not count: `muster hosts list`.",
+                details=[{"field": "hosts", "message": "is empty"}],
             )
         try:
             async with session.begin_nested():

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field
 
-from control_api.fleet.states import Admission, HostState, ModelState, NodeState
+from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
@@ -47,6 +47,13 @@ class Host(ControlTable, table=True):
     host_key: str | None = Field(default=None, max_length=2048)
     host_key_pinned_at: datetime | None = None
     created_at: datetime = Field(default_factory=utcnow)
+    accepted_at: datetime | None = Field(default=None, description="Before that, no job, ticket or secret reaches it.")
+    accepted_by: str | None = Field(default=None, max_length=128)
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """Whether an admin said that it is one of ours."""
+        return Acceptance.ACCEPTED if self.accepted_at else Acceptance.PROPOSED
 
 
 class EnrolmentTicket(ControlTable, table=True):

@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter, Request, Response
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.principal import Bearer, Operator, OperatorOrJob, Reader, ReaderOrJob
+from control_api.access.principal import Admin, Bearer, Operator, OperatorOrJob, Reader, ReaderOrJob
 from control_api.fleet import repository
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.node_auth import CurrentNode
@@ -96,7 +96,7 @@ async def get_transitions(
 
 
 @router.post("/nodes/{node_id}/approve")
-async def approve(request: Request, node_id: str, _: Operator, session: WriteSession) -> NodeOut:
+async def approve(request: Request, node_id: str, _: Admin, session: WriteSession) -> NodeOut:
     """Let a pending node in."""
     node = await _nodes(request).approve(session, node_id)
     return (await nodes_out(session, [node]))[0]
@@ -119,7 +119,7 @@ async def resume(
 
 
 @router.patch("/nodes/{node_id}")
-async def change_node(request: Request, node_id: str, body: NodePatch, _: Operator, session: WriteSession) -> NodeOut:
+async def change_node(request: Request, node_id: str, body: NodePatch, _: Admin, session: WriteSession) -> NodeOut:
     """Change a node's tags; models that ask for them are placed. What is on the node stays."""
     node = await _nodes(request).node(session, node_id)
     node.tags = sorted(set(body.tags))

@@ -2,6 +2,7 @@
 
 import ipaddress
 
+from pydantic import HttpUrl
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Principal
@@ -39,7 +40,7 @@ class NodeService:
                 "The enrolment ticket is unknown, used or expired.", code="bad_ticket", hint="Run the playbook again."
             )
         host = await repository.get_host(session, used.host_id) if used.host_id else None
-        self._check_base_url(host, str(wanted.base_url))
+        self._check_base_url(host, wanted.base_url)
         node = await self._node_for(session, used, host, wanted)
         token = new_token("mn")
         self._fill(node, wanted, token)
@@ -91,21 +92,31 @@ class NodeService:
         node.token_hash, node.next_token_hash, node.token_issued_at = token_hash(token), None, utcnow()
         node.registered_at = node.last_heartbeat_at = utcnow()
 
-    def _check_base_url(self, host: Host | None, base_url: str) -> None:
-        named = base_url.split("://", 1)[1].split("/")[0].rsplit("@", 1)[-1].rsplit(":", 1)[0].strip("[]")
-        if host and named == host.address:
-            return
+    def _check_base_url(self, host: Host | None, base_url: HttpUrl) -> None:
+        """Prompts go to this address: a host's node is at the host, and one without a host in a network of the site."""
+        named = _normal(base_url.host or "")
+        if base_url.username or base_url.password or base_url.query or base_url.fragment:
+            raise BadInput("base_url is an address with a port and perhaps a path, nothing more.", code="base_url_not_allowed")
+        if host and named != _normal(host.address):
+            raise BadInput(
+                f"base_url names {named!r}, which is not the address of host {host.name!r}.",
+                code="base_url_not_allowed",
+                hint=f"The node has to be reached at {host.address}, as the host is.",
+                details={"host_address": host.address},
+            )
+        if not host and not self._in_node_networks(named):
+            raise BadInput(
+                f"base_url names {named!r}, which is not in MUSTER_NODE_NETWORKS.",
+                code="base_url_not_allowed",
+                details={"node_networks": self._settings.node_networks},
+            )
+
+    def _in_node_networks(self, named: str) -> bool:
         try:
             address = ipaddress.ip_address(named)
-            if any(address in ipaddress.ip_network(n, strict=False) for n in self._settings.node_networks):
-                return
         except ValueError:
-            pass  # a name: only the host's own address is accepted
-        raise BadInput(
-            f"base_url names {named!r}, which is neither the host's address nor in MUSTER_NODE_NETWORKS.",
-            code="base_url_not_allowed",
-            details={"host_address": host.address if host else None, "node_networks": self._settings.node_networks},
-        )
+            return False  # a name says nothing of where it leads
+        return any(address in ipaddress.ip_network(network, strict=False) for network in self._settings.node_networks)
 
     async def node(self, session: AsyncSession, node_id: str) -> Node:
         """Return a node by id or name. Raises ``NotFound``."""
@@ -150,3 +161,11 @@ class NodeService:
         await session.delete(node)
         await revision.bump(session, revision.ROUTES)
         publish(session, "nodes", "node.removed", {"id": node.id, "name": node.name})
+
+
+def _normal(address: str) -> str:
+    """Return an address as it is compared: one spelling for each."""
+    try:
+        return str(ipaddress.ip_address(address.strip("[]")))
+    except ValueError:
+        return address.lower().rstrip(".")

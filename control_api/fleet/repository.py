@@ -39,6 +39,12 @@ async def list_hosts(session: AsyncSession, host_ids: Collection[str] | None = N
     return list((await session.exec(statement)).all())
 
 
+async def accepted_hosts(session: AsyncSession) -> list[Host]:
+    """Return the hosts that an admin accepted, by name."""
+    statement = select(Host).where(col(Host.accepted_at).is_not(None)).order_by(col(Host.name))
+    return list((await session.exec(statement)).all())
+
+
 async def page_hosts(session: AsyncSession, cursor: str | None, limit: int) -> tuple[list[Host], str | None]:
     """Return a page of hosts by name."""
     return await page(session, select(Host), Host.name, cursor=cursor, limit=limit)

@@ -1,12 +1,9 @@
 """HTTP of hosts, credentials, enrolment and the inventory."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
 
 from control_api.access.principal import Admin, Operator, OperatorOrJob, Reader, ReaderOrJob
-from control_api.errors import BadInput, Conflict, NotFound
+from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository
 from control_api.fleet.models import Credential
 from control_api.fleet.nodes import NodeService
@@ -14,6 +11,7 @@ from control_api.fleet.schemas import (
     CredentialCreate,
     CredentialOut,
     EnrolmentOut,
+    HostAccept,
     HostCreate,
     HostImport,
     HostKeyOut,
@@ -23,7 +21,6 @@ from control_api.fleet.schemas import (
     InventoryOut,
 )
 from control_api.fleet.service import FleetService, host_key
-from control_api.fleet.static_inventory import parse_inventory
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import Page
@@ -51,33 +48,20 @@ async def list_hosts(
 
 
 @router.post("/hosts", status_code=201)
-async def add_host(request: Request, body: HostCreate, _: Operator, session: WriteSession) -> HostOut:
-    """Add a machine that Ansible reaches over SSH."""
-    host = await _fleet(request).add_host(session, body)
+async def add_host(request: Request, body: HostCreate, principal: Operator, session: WriteSession) -> HostOut:
+    """Add a machine that Ansible reaches over SSH. Unless an admin adds it, it is proposed, and nothing reaches it yet."""
+    host = await _fleet(request).add_host(session, body, principal)
     return (await _fleet(request).out(session, [host]))[0]
 
 
 @router.post("/hosts/import", status_code=201)
-async def import_hosts(request: Request, body: HostImport, _: Operator, session: WriteSession) -> Page[HostOut]:
+async def import_hosts(request: Request, body: HostImport, principal: Operator) -> Page[HostOut]:
     """Add the hosts of a static Ansible inventory: all of them, or none and the reasons."""
-    wanted = _validated(parse_inventory(body.content, body.format))
-    hosts = [await _fleet(request).add_host(session, host) for host in wanted]
-    return Page(items=await _fleet(request).out(session, hosts))
-
-
-def _validated(entries: list[dict[str, Any]]) -> list[HostCreate]:
-    hosts, problems = [], []
-    for entry in entries:
-        try:
-            hosts.append(HostCreate(**entry))
-        except ValidationError as error:
-            problems += [
-                {"host": entry["name"], "field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()
-            ]
-    if problems or not hosts:
-        first = "; ".join(f"{p['host']}: {p['field']}: {p['message']}" for p in problems[:3]) or "it holds no hosts"
-        raise BadInput(f"The inventory cannot be imported: {first}", code="bad_inventory", details=problems)
-    return hosts
+    # Before the transaction: others write meanwhile.
+    wanted = await _fleet(request).read_inventory(body)
+    async with request.state.database.control.write() as session:
+        hosts = [await _fleet(request).add_host(session, host, principal) for host in wanted]
+        return Page(items=await _fleet(request).out(session, hosts))
 
 
 @router.get("/hosts/{host_id}")
@@ -89,9 +73,20 @@ async def get_host(request: Request, host_id: str, principal: ReaderOrJob, sessi
 
 
 @router.patch("/hosts/{host_id}")
-async def change_host(request: Request, host_id: str, body: HostPatch, _: Operator, session: WriteSession) -> HostOut:
-    """Change what is given, keep the rest."""
-    host = await _fleet(request).change_host(session, host_id, body)
+async def change_host(
+    request: Request, host_id: str, body: HostPatch, principal: Operator, session: WriteSession
+) -> HostOut:
+    """Change what is given, keep the rest. Tags, the credential, and how an accepted host is reached are an admin's to change."""
+    host = await _fleet(request).change_host(session, host_id, body, principal)
+    return (await _fleet(request).out(session, [host]))[0]
+
+
+@router.post("/hosts/{host_id}/accept")
+async def accept_host(
+    request: Request, host_id: str, principal: Admin, session: WriteSession, body: HostAccept | None = None
+) -> HostOut:
+    """Say that a proposed host is one of ours: from now on jobs, tickets and secrets reach it. Again: changes nothing."""
+    host = await _fleet(request).accept_host(session, host_id, body or HostAccept(), principal)
     return (await _fleet(request).out(session, [host]))[0]
 
 
@@ -117,9 +112,11 @@ async def get_host_key(request: Request, host_id: str, _: Reader, session: ReadS
 
 
 @router.put("/hosts/{host_id}/host-key")
-async def put_host_key(request: Request, host_id: str, body: HostKeyPut, _: Operator, session: WriteSession) -> HostOut:
-    """Pin a key, or null: accept and pin what the next contact presents."""
-    host = await _fleet(request).pin_host_key(session, host_id, body.key)
+async def put_host_key(
+    request: Request, host_id: str, body: HostKeyPut, principal: Operator, session: WriteSession
+) -> HostOut:
+    """Pin a key, or null: accept and pin what the next contact presents. Of an accepted host it is an admin's to change."""
+    host = await _fleet(request).pin_host_key(session, host_id, body.key, principal)
     return (await _fleet(request).out(session, [host]))[0]
 
 
@@ -134,7 +131,7 @@ async def enrol(
     if node and not force:
         hint = "Use force=true if the node has lost its token."
         raise Conflict(f"Host {host.name!r} has a registered node.", code="already_registered", hint=hint)
-    return await _fleet(request).enrol(session, host.id)
+    return await _fleet(request).enrol(session, host)
 
 
 @router.post("/enrolments", status_code=201)
@@ -145,7 +142,7 @@ async def enrol_pending(request: Request, _: Admin, session: WriteSession) -> En
 
 @router.get("/inventory")
 async def inventory(request: Request, principal: ReaderOrJob, session: ReadSession) -> InventoryOut:
-    """Return what the Ansible inventory plugin reads; a job sees its own hosts."""
+    """Return what the Ansible inventory plugin reads: the accepted hosts; a job sees its own."""
     return await _fleet(request).inventory(session, principal.host_ids if principal.kind == "job" else None)
 
 

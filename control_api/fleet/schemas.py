@@ -8,18 +8,21 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints, field_validator
 
-from control_api.fleet.states import Admission, HostState, ModelState, NodeState
+from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
 
-_HOSTNAME = re.compile(r"^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*\.?$")
+_LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+_HOSTNAME = re.compile(rf"({_LABEL}\.)*(?!(\d+|0[xX][0-9A-Fa-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
 
 
 def _address(value: str) -> str:
+    """A name whose last part is a number is an IP address in a spelling that not everybody reads alike; so is a zone."""
     try:
-        ipaddress.ip_address(value)
+        plain = getattr(ipaddress.ip_address(value), "scope_id", None) is None
     except ValueError:
-        if not _HOSTNAME.match(value):
-            raise ValueError("must be an IP address or a host name") from None
+        plain = _HOSTNAME.fullmatch(value) is not None
+    if not plain:
+        raise ValueError("must be an IP address, without a zone, or a host name")
     return value
 
 
@@ -72,6 +75,18 @@ class HostPatch(Wire):
         return value
 
 
+class HostAccept(Wire):
+    """``POST /v0/hosts/{id}/accept``: how the host was shown to the admin. Refused if something that is given is not so now."""
+
+    address: Address | None = None
+    port: Port | None = None
+    user: UserStr | None = None
+    become: bool | None = None
+    become_exe: PathStr | None = None
+    python: PathStr | None = None
+    jump_host: JumpHost | None = None
+
+
 class HostImport(Wire):
     """``POST /v0/hosts/import``: a static Ansible inventory, YAML or INI."""
 
@@ -119,6 +134,9 @@ class HostOut(InventoryHost):
 
     credential_id: str | None
     created_at: datetime
+    acceptance: Acceptance
+    accepted_at: datetime | None
+    accepted_by: str | None
 
 
 class CredentialCreate(Wire):

@@ -1,5 +1,6 @@
 """Rules of hosts: what Ansible reaches, with which key, and what a playbook is told of it."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Collection
@@ -8,14 +9,18 @@ from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal
+from control_api.access.schemas import Scope
 from control_api.errors import BadInput, Conflict, NotFound
-from control_api.fleet import repository
+from control_api.fleet import acceptance, repository
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import Credential, EnrolmentTicket, Host
 from control_api.fleet.schemas import (
     CredentialCreate,
     EnrolmentOut,
+    HostAccept,
     HostCreate,
+    HostImport,
     HostKeyOut,
     HostOut,
     HostPatch,
@@ -24,6 +29,7 @@ from control_api.fleet.schemas import (
 )
 from control_api.fleet.sites import addresses_at_sites
 from control_api.fleet.states import HostState
+from control_api.fleet.static_inventory import read_hosts
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox, new_token, token_hash
@@ -37,40 +43,72 @@ class FleetService:
         self._settings = settings
         self._box = credentials_box
         self._hooks = hooks
+        self._reading = asyncio.Lock()
 
-    async def add_host(self, session: AsyncSession, wanted: HostCreate) -> Host:
-        """Create a host. Raises ``BadInput`` for variables that are not public options of the roles."""
+    async def add_host(self, session: AsyncSession, wanted: HostCreate, by: Principal) -> Host:
+        """Create a host: an admin's is accepted at once, an operator's is proposed.
+
+        Raises ``BadInput`` for variables that are not public options of the roles, ``Forbidden`` for what only admins may set.
+        """
         if wanted.connection == "local":
             raise BadInput(
                 "connection 'local' exists only for the host that `muster up` made itself.",
                 code="local_connection",
                 hint="Give an address that Ansible reaches over SSH.",
             )
-        return await self.store_host(session, wanted)
+        acceptance.check_may_change((name for name, value in wanted if value), by)
+        return await self.store_host(session, wanted, accepted_by=by.label if Scope.ADMIN in by.scopes else None)
 
-    async def store_host(self, session: AsyncSession, wanted: HostCreate) -> Host:
-        """Create a host without asking how it is connected; for ``muster up`` itself."""
+    async def read_inventory(self, wanted: HostImport) -> list[HostCreate]:
+        """Return the hosts of a static inventory; one at a time is read, beside the loop. Raises ``BadInput``."""
+        if self._reading.locked():
+            raise Conflict("Another inventory is being imported.", code="import_busy", hint="Try again in some seconds.")
+        async with self._reading:
+            return await asyncio.to_thread(read_hosts, wanted.content, wanted.format)
+
+    async def store_host(self, session: AsyncSession, wanted: HostCreate, *, accepted_by: str | None) -> Host:
+        """Create a host without asking how it is connected or by whom; for ``muster up`` itself."""
         self._hooks.validate_variables(wanted.variables)
         await self._check_credential(session, wanted.credential_id)
         if await repository.hosts_by_reference(session, [wanted.name]):
             raise Conflict(f"There is a host {wanted.name!r} already.", code="host_exists")
-        host = Host(**wanted.model_dump())
+        host = Host(**wanted.model_dump(), accepted_at=utcnow() if accepted_by else None, accepted_by=accepted_by)
         session.add(host)
         await session.flush()
         _publish(session, host)
         return host
 
-    async def change_host(self, session: AsyncSession, host_id: str, patch: HostPatch) -> Host:
-        """Change what the patch names. A new address unpins the host key: it is another machine."""
-        host = await self.host(session, host_id)
-        changes = patch.model_dump(exclude_unset=True)
+    async def change_host(self, session: AsyncSession, host_id: str, patch: HostPatch, by: Principal) -> Host:
+        """Change what the patch names. A new address unpins the host key: it is another machine.
+
+        Raises ``Forbidden`` for what only admins may change.
+        """
+        host = await self._locked(session, host_id)
+        changes = {name: value for name, value in patch.model_dump(exclude_unset=True).items() if getattr(host, name) != value}
+        acceptance.check_may_change(changes, by, host)
         self._hooks.validate_variables(changes.get("variables") or {})
         await self._check_credential(session, changes.get("credential_id"))
-        if changes.get("address", host.address) != host.address:
+        if "address" in changes:
             host.host_key_type = host.host_key = host.host_key_pinned_at = None
         host.sqlmodel_update(changes)
         session.add(host)
         _publish(session, host)
+        return host
+
+    async def accept_host(self, session: AsyncSession, host_id: str, seen: HostAccept, by: Principal) -> Host:
+        """Say that a proposed host is one of ours; one that is accepted stays as it is. Raises ``Conflict`` if it changed."""
+        host = await self._locked(session, host_id)
+        acceptance.check_as_seen(host, seen)
+        if not host.accepted_at:
+            host.accepted_at, host.accepted_by = utcnow(), by.label
+            session.add(host)
+            _publish(session, host)
+        return host
+
+    async def _locked(self, session: AsyncSession, host_id: str) -> Host:
+        """Return a host that nobody else changes in the meantime: what is checked of it is what is written."""
+        host = await self.host(session, host_id)
+        await session.refresh(host, with_for_update=True)
         return host
 
     async def _check_credential(self, session: AsyncSession, credential_id: str | None) -> None:
@@ -94,11 +132,14 @@ class FleetService:
     async def out(self, session: AsyncSession, hosts: Collection[Host]) -> list[HostOut]:
         """Return hosts as callers see them."""
         node_ids = await repository.node_ids_by_host(session)
-        return [HostOut(**_columns(host), host_key=host_key(host), node_id=node_ids.get(host.id)) for host in hosts]
+        return [
+            HostOut(**_columns(host), host_key=host_key(host), node_id=node_ids.get(host.id), acceptance=host.acceptance)
+            for host in hosts
+        ]
 
     async def inventory(self, session: AsyncSession, host_ids: Collection[str] | None) -> InventoryOut:
-        """Return what the inventory plugin reads: all hosts, or those of a job."""
-        known = await repository.list_hosts(session)
+        """Return what the inventory plugin reads: all accepted hosts, or those of a job."""
+        known = await repository.accepted_hosts(session)
         hosts = [host for host in known if host_ids is None or host.id in host_ids]
         node_ids = await repository.node_ids_by_host(session)
         entries = [InventoryHost(**_columns(host), host_key=host_key(host), node_id=node_ids.get(host.id)) for host in hosts]
@@ -115,9 +156,10 @@ class FleetService:
         for host_id in host_ids:
             publish(session, "nodes", "host.state_changed", {"id": host_id, "state": state})
 
-    async def pin_host_key(self, session: AsyncSession, host_id: str, line: str | None) -> Host:
-        """Pin a host's key, ``type base64``; None: pin what the next contact presents."""
-        host = await self.host(session, host_id)
+    async def pin_host_key(self, session: AsyncSession, host_id: str, line: str | None, by: Principal) -> Host:
+        """Pin a host's key, ``type base64``; None: pin what the next contact presents. Raises ``Forbidden`` as for the address."""
+        host = await self._locked(session, host_id)
+        acceptance.check_may_change(["host_key"], by, host)
         host.host_key_type, host.host_key = line.split() if line else (None, None)
         host.host_key_pinned_at = utcnow() if line else None
         if host.host_key:
@@ -125,12 +167,16 @@ class FleetService:
         session.add(host)
         return host
 
-    async def enrol(self, session: AsyncSession, host_id: str | None) -> EnrolmentOut:
-        """Return a one-use ticket for a host's node; without a host: for a node that waits for approval."""
+    async def enrol(self, session: AsyncSession, host: Host | None) -> EnrolmentOut:
+        """Return a one-use ticket for a host's node; without a host: for a node that waits for approval.
+
+        Raises ``Conflict`` for a host that is only proposed.
+        """
+        acceptance.check_accepted([host] if host else [])
         await repository.delete_old_tickets(session)
         ticket = new_token("mt")
         expires_at = utcnow() + timedelta(seconds=self._settings.ticket_ttl_s)
-        session.add(EnrolmentTicket(ticket_hash=token_hash(ticket), host_id=host_id, expires_at=expires_at))
+        session.add(EnrolmentTicket(ticket_hash=token_hash(ticket), host_id=host.id if host else None, expires_at=expires_at))
         return EnrolmentOut(ticket=ticket, expires_at=expires_at)
 
     async def add_credential(self, session: AsyncSession, wanted: CredentialCreate) -> Credential:

@@ -14,6 +14,13 @@ class HostState(StrEnum):
     DECOMMISSIONED = "decommissioned"
 
 
+class Acceptance(StrEnum):
+    """Whether an admin said that a host is one of ours."""
+
+    PROPOSED = "proposed"
+    ACCEPTED = "accepted"
+
+
 class Admission(StrEnum):
     """What we wish of a node."""
 

@@ -96,7 +96,7 @@ class Site:
         """Add a host that is this machine, unless told otherwise."""
         here = {"address": "127.0.0.1", "connection": "local", "become": False}
         async with self.database.control.write() as session:
-            return await self.fleet.store_host(session, HostCreate(**{"name": name, **here, **values}))
+            return await self.fleet.store_host(session, HostCreate(**{"name": name, **here, **values}), accepted_by="tests")
 
     async def post(self, path: str, body: Any = None, *, status: int = 202) -> dict[str, Any]:
         """Post, expect a status and return the answer."""
