@@ -96,7 +96,8 @@ class Settings(BaseSettings):
     )
     disk_reserve_bytes: int = Field(default=GIB, ge=0, description="Disk of nodes that placement leaves free.")
     node_networks: list[str] = Field(
-        default_factory=list, description="Networks that nodes without a host of ours may live in; a host's node is at the host's address."
+        default_factory=list,
+        description="Networks that nodes without a host of ours may live in; a host's node is at the host's address.",
     )
 
     run_dir: Path | None = Field(default=None, description="Job run directories; default: a directory on tmpfs.")

@@ -28,6 +28,7 @@ LOOKS: dict[AlertKind, Look] = {
     AlertKind.NODE_ERROR: Look("warning", N_("Node %s reports an error")),
     AlertKind.NODE_PEER_DISTRUSTED: Look("shield", N_("Node %s gave wrong bytes")),
     AlertKind.NODE_PENDING: Look("user", N_("Node %s waits for approval"), N_("Approve")),
+    AlertKind.HOST_PROPOSED: Look("user", N_("Host %s waits for acceptance"), N_("Look at the hosts")),
     AlertKind.HOST_FAILED: Look("hosts", N_("The last job on host %s failed"), N_("Look at the job")),
     AlertKind.HOST_DRIFTED: Look("hosts", N_("Host %s has drifted"), N_("Look at the hosts")),
     AlertKind.JOB_LOST: Look("jobs", N_("Job %s was lost"), N_("Look at the job")),

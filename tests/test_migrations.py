@@ -1,5 +1,6 @@
 """The schema: migrations and tables agree on both databases, upwards and downwards."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,23 @@ async def test_up_down_up(settings: Settings) -> None:
     assert not runner.is_current(settings)
     await runner.upgrade(settings)
     assert runner.is_current(settings)
+
+
+async def test_hosts_that_were_there_before_hosts_had_to_be_accepted_go_on(settings: Settings) -> None:
+    settings.state_dir.mkdir(exist_ok=True)
+    schema = runner.schemas(settings)[0]
+    command.upgrade(schema.config(), "c3a1f0d94e72")
+    engine = sa.create_engine(schema.sync_url)
+    values = {"id": "1", "name": "gpu-01", "address": "10.0.0.1", "port": 22, "become": True, "connection": "ssh"}
+    values |= {"state": "provisioned", "tags": [], "variables": {}, "created_at": datetime(2026, 11, 20, tzinfo=UTC)}
+    hosts = sa.Table("host", sa.MetaData(), autoload_with=engine)
+    with engine.begin() as connection:
+        connection.execute(hosts.insert().values(values))
+    engine.dispose()
+    async with running_api(settings) as api:
+        host = (await api.http.get("/v0/hosts/gpu-01")).json()
+    assert (host["acceptance"], host["accepted_by"]) == ("accepted", "migration")
+    assert host["accepted_at"] == host["created_at"]
 
 
 async def test_the_api_runs_on_both_databases(settings: Settings) -> None:

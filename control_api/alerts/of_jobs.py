@@ -14,7 +14,17 @@ HOSTS_NAMED = 5
 
 async def find(session: AsyncSession) -> list[AlertOut]:
     """Return what the store says of hosts, jobs and workers."""
-    return [*await _failed_hosts(session), *await _drifted(session), *await _jobs(session), *await _workers(session)]
+    hosts = [*await _proposed(session), *await _failed_hosts(session), *await _drifted(session)]
+    return [*hosts, *await _jobs(session), *await _workers(session)]
+
+
+async def _proposed(session: AsyncSession) -> list[AlertOut]:
+    found = []
+    for host in await repository.proposed_hosts(session):
+        message = f"Host {host.name} at {host.address} was added by an operator. Nothing reaches it before an admin accepts it."
+        hint = f"muster hosts accept {host.name}, or muster hosts delete {host.name}."
+        found.append(alert(AlertKind.HOST_PROPOSED, host.name, host.id, since=host.created_at, message=message, hint=hint))
+    return found
 
 
 async def _failed_hosts(session: AsyncSession) -> list[AlertOut]:

@@ -97,6 +97,11 @@ async def broken_links(session: AsyncSession) -> list[RouterBreaker]:
     return list((await session.exec(said.order_by(col(RouterBreaker.since)))).all())
 
 
+async def proposed_hosts(session: AsyncSession) -> list[Host]:
+    """Return the hosts that no admin has accepted yet."""
+    return list((await session.exec(select(Host).where(col(Host.accepted_at).is_(None)))).all())
+
+
 async def failed_hosts(session: AsyncSession) -> list[tuple[Host, Job | None]]:
     """Return the hosts that a job left failed, with the latest job that meant to change them."""
     latest = (

@@ -25,6 +25,7 @@ class AlertKind(StrEnum):
     NODE_ERROR = "node.error"
     NODE_PEER_DISTRUSTED = "node.peer_distrusted"
     NODE_PENDING = "node.pending"
+    HOST_PROPOSED = "host.proposed"
     HOST_FAILED = "host.failed"
     HOST_DRIFTED = "host.drifted"
     JOB_LOST = "job.lost"
@@ -45,6 +46,7 @@ _WARNINGS = frozenset(
         AlertKind.NODE_ERROR,
         AlertKind.NODE_PEER_DISTRUSTED,
         AlertKind.NODE_PENDING,
+        AlertKind.HOST_PROPOSED,
         AlertKind.HOST_DRIFTED,
         AlertKind.JOB_FAILED,
         AlertKind.TASK_FAILED,

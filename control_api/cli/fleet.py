@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.output import confirm, print_json, print_table, prompt_secret, say
 from control_api.client import Client
-from control_api.client.schemas import HostCreate, HostOut, NodeOut
+from control_api.client.schemas import Acceptance, HostCreate, HostOut, NodeOut
 
 hosts = typer.Typer(no_args_is_help=True, help="Machines that Ansible reaches over SSH.")
 nodes = typer.Typer(no_args_is_help=True, help="Node services, as they report themselves from the hosts.")
@@ -27,9 +27,46 @@ def list_hosts(url: Url = "", key: Key = "", as_json: Json = False) -> None:
         return print_json(found)
     print_table(
         ["NAME", "ADDRESS", "STATE", "TAGS", "NODE"],
-        [(h.name, f"{h.address}:{h.port}", h.state, ",".join(h.tags), "yes" if h.node_id else "no") for h in found],
+        [(h.name, f"{h.address}:{h.port}", _state(h), ",".join(h.tags), "yes" if h.node_id else "no") for h in found],
         empty="No hosts yet. Add one: muster hosts add NAME ADDRESS",
     )
+
+
+def _state(host: HostOut) -> str:
+    return host.acceptance if host.acceptance is Acceptance.PROPOSED else host.state
+
+
+@hosts.command("accept")
+def accept_hosts(
+    names: Annotated[list[str], typer.Argument(help="Names or ids.")],
+    yes: Yes = False,
+    url: Url = "",
+    key: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Accept hosts that operators added: from then on jobs, tickets and secrets reach them. For admins."""
+
+    async def look(client: Client) -> list[HostOut]:
+        return [await client.hosts.get(name) for name in names]
+
+    async def accept(client: Client) -> list[HostOut]:
+        return [await client.hosts.accept(host) for host in shown]
+
+    shown = call(url, key, look)
+    for host in shown:
+        yes or say(f"{host.name}: {_reached(host)}")
+    yes or confirm("Are these machines yours?")
+    accepted = call(url, key, accept)
+    print_json(accepted) if as_json else say(f"Accepted {', '.join(host.name for host in accepted)}.")
+
+
+def _reached(host: HostOut) -> str:
+    """Say where secrets will go, and through which programs."""
+    parts = [f"{host.user}@{host.address}:{host.port}" if host.user else f"{host.address}:{host.port}"]
+    parts += [f"through {host.jump_host}"] if host.jump_host else []
+    parts += [f"with sudo {host.become_exe}"] if host.become and host.become_exe else []
+    parts += [f"with Python {host.python}"] if host.python else []
+    return ", ".join([*parts, f"host key {host.host_key.fingerprint}" if host.host_key else "host key not known yet"])
 
 
 @hosts.command("add")
@@ -47,7 +84,7 @@ def add_host(
     key: Key = "",
     as_json: Json = False,
 ) -> None:
-    """Add a host."""
+    """Add a host. Unless an admin adds it, it waits for one to accept it."""
     fields = {"name": name, "address": address, "port": port, "user": user, "become": become, "jump_host": jump_host}
 
     async def action(client: Client) -> HostOut:
@@ -58,7 +95,14 @@ def add_host(
         return await client.hosts.create(wanted)
 
     host = call(url, key, action)
-    print_json(host) if as_json else say(f"Added {host.name}. Next: muster jobs run site.yml {host.name} --watch")
+    if as_json:
+        return print_json(host)
+    waits = host.acceptance is Acceptance.PROPOSED
+    say(f"Added {host.name}. Next: {_accept([host]) if waits else f'muster jobs run site.yml {host.name} --watch'}")
+
+
+def _accept(proposed: list[HostOut]) -> str:
+    return f"an admin accepts it: muster hosts accept {' '.join(host.name for host in proposed)}"
 
 
 def _host(fields: dict[str, Any]) -> HostCreate:
@@ -93,7 +137,11 @@ def import_hosts(
     """Add the hosts of a static Ansible inventory: all of them, or none and the reasons."""
     kind: Literal["yaml", "ini"] = "yaml" if file.suffix in (".yml", ".yaml") else "ini"
     found = call(url, key, lambda client: client.hosts.import_static(file.read_text(), kind))
-    print_json(found) if as_json else say(f"Added {len(found)} hosts: {', '.join(host.name for host in found)}")
+    if as_json:
+        return print_json(found)
+    say(f"Added {len(found)} hosts: {', '.join(host.name for host in found)}")
+    if proposed := [host for host in found if host.acceptance is Acceptance.PROPOSED]:
+        say(f"Next: {_accept(proposed)}")
 
 
 @hosts.command("delete")
@@ -158,7 +206,7 @@ def show_node(name: Name, url: Url = "", key: Key = "") -> None:
 
 @nodes.command("approve")
 def approve(name: Name, url: Url = "", key: Key = "") -> None:
-    """Let a node in that registered without a host of ours."""
+    """Let a node in that registered without a host of ours. For admins."""
     say(f"{name} is {call(url, key, lambda client: client.nodes.approve(name)).state}.")
 
 

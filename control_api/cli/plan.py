@@ -9,7 +9,7 @@ from control_api.cli.connection import Json, Key, Url, call, fail
 from control_api.cli.drift import finished
 from control_api.cli.output import print_json, say, say_lines
 from control_api.client import Client
-from control_api.client.schemas import PlanOut
+from control_api.client.schemas import Acceptance, PlanOut
 
 
 def plan(
@@ -20,17 +20,20 @@ def plan(
 ) -> None:
     """Show what `site.yml` would change on hosts, changing nothing, and the hash to apply it by."""
 
-    async def action(client: Client) -> PlanOut:
+    async def action(client: Client) -> tuple[PlanOut, list[str]]:
         job = await finished(client, await client.plans.create(hosts or None))
-        return await client.plans.get(job.id)
+        everything = [] if hosts else await client.hosts.list()
+        return await client.plans.get(job.id), [host.name for host in everything if host.acceptance is Acceptance.PROPOSED]
 
-    made = call(url, key, action)
+    made, left_out = call(url, key, action)
     if as_json:
         print_json(made)
     if not made.plan_hash:
         raise fail(f"No plan: its job is {made.status}: {made.reason}", f"muster jobs watch {made.job_id}")
     if not as_json:
         _print(made)
+    if left_out:
+        say(f"Left out, because no admin has accepted them yet: {', '.join(left_out)}.", error=True)
 
 
 def _print(made: PlanOut) -> None:

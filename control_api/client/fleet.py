@@ -7,7 +7,7 @@ from urllib.parse import quote
 from pydantic import TypeAdapter
 
 from control_api.client.http import Http
-from control_api.client.schemas import AssignmentOut, CredentialOut, HostCreate, HostOut, HostPatch, NodeOut, Page
+from control_api.client.schemas import AssignmentOut, CredentialOut, HostAccept, HostCreate, HostOut, HostPatch, NodeOut, Page
 
 
 class Hosts:
@@ -32,6 +32,11 @@ class Hosts:
         """Change what ``patch`` sets; the rest stays."""
         response = await self._http.send("PATCH", f"/v0/hosts/{quote(host_id, safe='')}", json=patch)
         return HostOut.model_validate_json(response.content)
+
+    async def accept(self, host: HostOut) -> HostOut:
+        """Say that a proposed host is one of ours, as it is given; refused if it is no longer so."""
+        seen = HostAccept(**host.model_dump(include=set(HostAccept.model_fields)))
+        return await self._http.post(HostOut, f"/v0/hosts/{quote(host.id, safe='')}/accept", seen)
 
     async def delete(self, host_id: str) -> None:
         """Forget a host."""

@@ -50,6 +50,7 @@ from control_api.fleet.schemas import (
     CredentialOut,
     Gpu,
     Hardware,
+    HostAccept,
     HostCreate,
     HostKeyOut,
     HostOut,
@@ -58,11 +59,12 @@ from control_api.fleet.schemas import (
     NodeModelOut,
     NodeOut,
 )
-from control_api.fleet.states import Admission, HostState, ModelState, NodeState
+from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
 from control_api.kit.wire import Page
 from control_api.providers.schemas import ProviderName, ProviderOut, ProviderPut
 
 __all__ = [
+    "Acceptance",
     "Admission",
     "AlertKind",
     "AlertOut",
@@ -77,6 +79,7 @@ __all__ = [
     "DistributeRequest",
     "Gpu",
     "Hardware",
+    "HostAccept",
     "HostCreate",
     "HostDriftOut",
     "HostKeyOut",

@@ -16,8 +16,8 @@ MAX_NUMBER_CHARS = 64
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML was built without libyaml: slower
 _CORE = "tag:yaml.org,2002:"
 _TEXT = frozenset({"str", "timestamp", "value", "merge"})
-_RESOLVER = yaml.resolver.Resolver()
-_CONSTRUCT = yaml.constructor.SafeConstructor()
+_RESOLVER: Any = yaml.resolver.Resolver()
+_CONSTRUCT: Any = yaml.constructor.SafeConstructor()
 _CONSTRUCTORS = {
     "null": _CONSTRUCT.construct_yaml_null,
     "bool": _CONSTRUCT.construct_yaml_bool,

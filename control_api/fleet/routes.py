@@ -73,10 +73,8 @@ async def get_host(request: Request, host_id: str, principal: ReaderOrJob, sessi
 
 
 @router.patch("/hosts/{host_id}")
-async def change_host(
-    request: Request, host_id: str, body: HostPatch, principal: Operator, session: WriteSession
-) -> HostOut:
-    """Change what is given, keep the rest. Tags, the credential, and how an accepted host is reached are an admin's to change."""
+async def change_host(request: Request, host_id: str, body: HostPatch, principal: Operator, session: WriteSession) -> HostOut:
+    """Change what is given, keep the rest. Tags, credential, and how an accepted host is reached are an admin's to change."""
     host = await _fleet(request).change_host(session, host_id, body, principal)
     return (await _fleet(request).out(session, [host]))[0]
 
@@ -112,9 +110,7 @@ async def get_host_key(request: Request, host_id: str, _: Reader, session: ReadS
 
 
 @router.put("/hosts/{host_id}/host-key")
-async def put_host_key(
-    request: Request, host_id: str, body: HostKeyPut, principal: Operator, session: WriteSession
-) -> HostOut:
+async def put_host_key(request: Request, host_id: str, body: HostKeyPut, principal: Operator, session: WriteSession) -> HostOut:
     """Pin a key, or null: accept and pin what the next contact presents. Of an accepted host it is an admin's to change."""
     host = await _fleet(request).pin_host_key(session, host_id, body.key, principal)
     return (await _fleet(request).out(session, [host]))[0]

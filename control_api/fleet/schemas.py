@@ -26,6 +26,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    """For Ansible these are the controller, or groups."""
+    if value in ("localhost", "127.0.0.1", "all", "ungrouped"):
+        raise ValueError(f"must not be {value!r}, which means something else to Ansible")
+    return value
+
+
+HostName = Annotated[NameStr, AfterValidator(_host_name)]
 Address = Annotated[str, StringConstraints(max_length=253), AfterValidator(_address)]
 Port = Annotated[int, Ge(1), Le(65535)]
 UserStr = Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z_][a-z0-9_.-]*\$?$")]
@@ -39,7 +47,7 @@ Text = Annotated[str, StringConstraints(max_length=4096)]
 class HostCreate(Wire):
     """``POST /v0/hosts``."""
 
-    name: NameStr
+    name: HostName
     address: Address
     port: Port = 22
     user: UserStr | None = None
@@ -106,7 +114,7 @@ class HostKeyOut(Out):
 class HostKeyPut(Wire):
     """``PUT /v0/hosts/{id}/host-key``: pin this key, or null: pin whatever the next contact presents."""
 
-    key: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z0-9@.-]+ [A-Za-z0-9+/=]+$")] | None
+    key: Annotated[str, StringConstraints(max_length=2048, pattern=r"^[a-z0-9@.-]{1,64} [A-Za-z0-9+/=]{1,1900}$")] | None
 
 
 class InventoryHost(Out):

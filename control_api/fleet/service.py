@@ -157,7 +157,7 @@ class FleetService:
             publish(session, "nodes", "host.state_changed", {"id": host_id, "state": state})
 
     async def pin_host_key(self, session: AsyncSession, host_id: str, line: str | None, by: Principal) -> Host:
-        """Pin a host's key, ``type base64``; None: pin what the next contact presents. Raises ``Forbidden`` as for the address."""
+        """Pin a host's key, ``type base64``; None: pin what the next contact presents. Raises ``Forbidden``."""
         host = await self._locked(session, host_id)
         acceptance.check_may_change(["host_key"], by, host)
         host.host_key_type, host.host_key = line.split() if line else (None, None)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from control_api.client.schemas import HostState, JobStatus, ModelState, NodeState, TaskStatus
+from control_api.client.schemas import Acceptance, HostOut, HostState, JobStatus, ModelState, NodeState, TaskStatus
 
 Kind = Literal["ok", "info", "warn", "bad", "idle"]
 
@@ -33,13 +33,20 @@ NODE: dict[NodeState, Look] = {
 }
 DEGRADED = Look("warn", "warning", N_("Degraded"))
 
-HOST: dict[HostState, Look] = {
+HOST: dict[HostState | Acceptance, Look] = {
+    Acceptance.PROPOSED: Look("warn", "user", N_("Waiting for acceptance")),
     HostState.UNPROVISIONED: Look("idle", "none", N_("Not provisioned")),
     HostState.PROVISIONING: Look("info", "busy", N_("Provisioning"), spin=True),
     HostState.PROVISIONED: Look("ok", "ready", N_("Provisioned")),
     HostState.FAILED: Look("bad", "error", N_("Failed")),
     HostState.DECOMMISSIONED: Look("idle", "offline", N_("Decommissioned")),
 }
+
+
+def of_host(host: HostOut) -> HostState | Acceptance:
+    """Return what a host is shown as: before an admin has accepted it, nothing else is of interest."""
+    return host.acceptance if host.acceptance is Acceptance.PROPOSED else host.state
+
 
 JOB: dict[JobStatus, Look] = {
     JobStatus.QUEUED: Look("idle", "clock", N_("Queued")),

@@ -6,9 +6,10 @@ from panel import ui
 from panel.viewable import Viewable
 from pydantic import ValidationError
 
-from control_api.client.schemas import HostCreate, HostOut, JobCreate
+from control_api.client.schemas import Acceptance, HostCreate, HostOut, JobCreate
 from dashboards.components.dialogs import FormDialog, typed
 from dashboards.components.listing import Listing
+from dashboards.components.status import of_host
 from dashboards.components.view import Action
 from dashboards.pages.base import Desk, Page
 
@@ -16,7 +17,7 @@ PLAYBOOK = "site.yml"
 
 
 class Hosts(Page):
-    """Lists hosts, adds and provisions them."""
+    """Lists hosts, adds, accepts and provisions them."""
 
     template = "hosts.html"
     listing: Listing[HostOut]
@@ -24,9 +25,9 @@ class Hosts(Page):
     def __init__(self, desk: Desk, query: dict[str, str]) -> None:
         super().__init__(desk, query)
         self.listing = Listing(
-            {"name": lambda host: host.name, "address": lambda host: host.address, "state": lambda host: host.state},
+            {"name": lambda host: host.name, "address": lambda host: host.address, "state": of_host},
             lambda host: f"{host.name} {host.address} {' '.join(host.tags)}",
-            lambda host: host.state,
+            of_host,
             order="name",
         )
         self._form = FormDialog(desk.words, desk.change, self.text("Add a host"), self.text("Add the host"))
@@ -40,10 +41,12 @@ class Hosts(Page):
         return [self.view, self._form.dialog]
 
     async def act(self, action: Action) -> None:
-        """Add, provision or forget a host."""
+        """Add, accept, provision or forget a host."""
         host = self.desk.store.snapshot.host(action.value)
         if action.name == "add":
             await self._add()
+        elif action.name == "accept" and host:
+            self._ask_accept(host)
         elif action.name == "provision" and host:
             with self.reporting():
                 job = await self.desk.client.jobs.create(JobCreate(playbook=PLAYBOOK, hosts=[host.id]))
@@ -58,6 +61,23 @@ class Hosts(Page):
             )
         else:
             await super().act(action)
+
+    def _ask_accept(self, host: HostOut) -> None:
+        async def accept() -> None:
+            await self.desk.client.hosts.accept(host)
+            self.desk.store.touch("hosts")
+            self.desk.say("ok", self.text("Host %s is accepted. Provision it next.") % host.name)
+
+        login = f"{host.user}@{host.address}" if host.user else host.address
+        through = [f"{login}:{host.port}", host.jump_host, host.become_exe, host.python]
+        text = self.text("Jobs, keys and passwords of this site will reach it: %s. Is this machine yours?")
+        self.desk.ask(
+            self.text("Accept host %s?") % host.name,
+            text % ", ".join(part for part in through if part),
+            self.text("Accept the host"),
+            accept,
+            danger=False,
+        )
 
     async def _forget(self, host_id: str) -> None:
         await self.desk.client.hosts.delete(host_id)
@@ -83,9 +103,10 @@ class Hosts(Page):
         tags = ui.TextInput(label=_("Tags, separated by commas"), placeholder="site:tokyo, gpu-a", **wide)
         sudo = ui.Checkbox(label=_("Become root with sudo"), value=True)
         gpu = ui.Checkbox(label=_("The host must have an NVIDIA GPU"), value=True)
-        keys: dict[str, str] = {}
-        with self.reporting():
-            keys = {credential.name: credential.id for credential in await self.desk.client.credentials.list()}
+        admin, keys = self.desk.user.is_admin, dict[str, str]()
+        if admin:
+            with self.reporting():
+                keys = {credential.name: credential.id for credential in await self.desk.client.credentials.list()}
         own = _("The control plane's own SSH key or agent")
         credential = ui.Select(label=_("Credential"), options=[own, *keys], value=own, **wide)
 
@@ -100,9 +121,15 @@ class Hosts(Page):
                 tags=[tag.strip() for tag in typed(tags).split(",") if tag.strip()],
                 variables={} if gpu.value else {"gpu_host_require_gpu": False},
             )
-            await self.desk.client.hosts.create(host)
+            added = await self.desk.client.hosts.create(host)
             self.desk.store.touch("hosts")
-            self.desk.say("ok", _("Host %s was added. Provision it next.") % host.name)
+            waits = added.acceptance is Acceptance.PROPOSED
+            said = (
+                _("Host %s was added. An administrator has to accept it.")
+                if waits
+                else _("Host %s was added. Provision it next.")
+            )
+            self.desk.say("ok", said % host.name)
 
         async def checked() -> None:
             try:
@@ -111,4 +138,6 @@ class Hosts(Page):
                 raise ValueError(self._explain(error)) from error
 
         lead = _("Muster reaches it over SSH. Its host key is pinned at the first contact.")
-        self._form.fill(lead, [name, address, ui.Row(user, port, **wide), credential, tags, sudo, gpu], checked)
+        # Only administrators may set these.
+        theirs = [credential, tags] if admin else []
+        self._form.fill(lead, [name, address, ui.Row(user, port, **wide), *theirs, sudo, gpu], checked)

@@ -21,6 +21,8 @@ short_description: Hosts of a Muster control plane
 description:
   - Reads C(GET /v0/inventory) of the control API, or the snapshot of it that a job was given.
   - Values stay untrusted, so a template in a host's name, tag or variable is never evaluated.
+  - Leaves out a host that cannot be said to Ansible, and warns, so that the others can be reached. A job fails instead, since
+    all of its hosts were meant.
   - Fails rather than give an empty inventory, since a play over no host would count as a success.
 options:
   plugin:
@@ -64,13 +66,19 @@ api_url: https://muster.example.org:8080
 """
 
 HOST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-ADDRESS = re.compile(r"[0-9A-Za-z:][0-9A-Za-z._:%-]{0,254}")
+ADDRESS = re.compile(r"[0-9A-Za-z:_][0-9A-Za-z._:-]{0,254}")
 USER = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@\\-]{0,63}")
-JUMP_HOST = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@:,%\[\]-]{0,254}")
+JUMP_HOST = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.@:,\[\]-]{0,254}")
 EXECUTABLE = re.compile(r"[0-9A-Za-z_/][0-9A-Za-z_./+-]{0,254}")
 KEY_PART = re.compile(r"[0-9A-Za-z@.+/=-]+")
 # `_`-names are private to the roles; `ansible_`-names configure Ansible itself, down to commands on the controller.
 VARIABLE = re.compile(r"(?!ansible_)[a-z][a-z0-9_]*")
+# Ansible takes these for the machine that it runs on, or for groups.
+RESERVED = re.compile(r"localhost|127\.0\.0\.1|::1|all|ungrouped")
+
+
+class HostRefused(Exception):
+    """A host that cannot be said to Ansible, and why."""
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -89,11 +97,25 @@ class InventoryModule(BaseInventoryPlugin):
         snapshot = self.get_option("snapshot")
         source = snapshot or f"{self.get_option('api_url').rstrip('/')}/v0/inventory"
         document = self._decode(self._read_snapshot(snapshot) if snapshot else self._fetch(source), source)
+        refused = [why for host in document["hosts"] if (why := self._add_or_refuse(host, document))]
+        if refused and (snapshot or len(refused) == len(document["hosts"])):
+            raise AnsibleParserError("; ".join(refused[:3]))
+        for why in refused:
+            self.display.warning(f"Left out: {why}")
+
+    def _add_or_refuse(self, host: dict[str, Any], document: dict[str, Any]) -> str | None:
+        """Add a host, all of it or nothing; give back why it cannot be added."""
         try:
-            for host in document["hosts"]:
-                self._add_host(host, document)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise AnsibleParserError(f"{source} is not an inventory this plugin understands: {error!r}") from error
+            name, groups, variables = host["name"], self._groups(host), self._variables(host, document)
+        except HostRefused as error:
+            return str(error)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            return f"a host is not said in a way that this plugin understands: {error!r}"
+        for group in groups:
+            self.inventory.add_host(name, group=self.inventory.add_group(group))
+        for key, value in variables.items():
+            self.inventory.set_variable(name, key, value)
+        return None
 
     def _read_snapshot(self, path: str) -> bytes:
         try:
@@ -132,15 +154,20 @@ class InventoryModule(BaseInventoryPlugin):
             raise AnsibleParserError(f"{source} is not JSON: {error}") from error
         if not isinstance(document, dict) or document.get("version") != 1:
             raise AnsibleParserError(f"{source} is not a version 1 inventory: this checkout does not fit the API")
-        if not document.get("hosts"):
-            raise AnsibleParserError(f"{source} holds no host: add one with `muster hosts add`")
+        if not isinstance(hosts := document.get("hosts"), list) or not hosts:
+            raise AnsibleParserError(f"{source} holds no host: add one with `muster hosts add`, or accept one that waits")
         return document
 
-    def _add_host(self, host: dict[str, Any], document: dict[str, Any]) -> None:
-        name = host["name"]
-        for group in ["gpu_hosts", f"state_{host['state']}", *(f"tag_{tag}" for tag in host["tags"])]:
-            self.inventory.add_host(name, group=self.inventory.add_group(to_safe_group_name(group)))
-        variables = {
+    def _groups(self, host: dict[str, Any]) -> list[str]:
+        if not isinstance(host["name"], str) or not host["name"] or RESERVED.fullmatch(host["name"]):
+            raise HostRefused(f"host {host['name']!r} has a name that is not allowed")
+        return [
+            to_safe_group_name(group)
+            for group in ("gpu_hosts", f"state_{host['state']}", *(f"tag_{tag}" for tag in host["tags"]))
+        ]
+
+    def _variables(self, host: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+        return {
             **self._own_variables(host),
             **self._connection(host),
             "muster_host_id": host["id"],
@@ -150,13 +177,11 @@ class InventoryModule(BaseInventoryPlugin):
             "muster_api_url": document["api_url"],
             "muster_router_url": document["router_url"],
         }
-        for key, value in variables.items():
-            self.inventory.set_variable(name, key, value)
 
     def _site_addresses(self, host: dict[str, Any], sites: dict[str, list[str]]) -> list[str]:
         """Of all hosts at the host's site: a job's inventory has those only that the job touches."""
         site = min((tag for tag in host["tags"] if tag.startswith("site:")), default="")
-        return [_require(ADDRESS, address, host, "address at its site") for address in sites.get(site, [])]
+        return [address for address in sites.get(site, []) if ADDRESS.fullmatch(str(address))]
 
     def _own_variables(self, host: dict[str, Any]) -> dict[str, Any]:
         variables = host["variables"]
@@ -204,7 +229,7 @@ class InventoryModule(BaseInventoryPlugin):
 def _require(pattern: re.Pattern[str], value: Any, host: dict[str, Any], what: str) -> str:
     """Give `value` back if all of it matches, since what is checked here ends in a command line."""
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise AnsibleParserError(f"host {host['name']!r} has an {what} that is not allowed: {value!r}")
+        raise HostRefused(f"host {host['name']!r} has an {what} that is not allowed: {value!r}")
     return value
 
 

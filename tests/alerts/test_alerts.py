@@ -114,6 +114,16 @@ async def test_a_node_that_waits_for_approval(api: Api) -> None:
     assert await alerts(api) == []
 
 
+async def test_a_host_that_waits_for_acceptance(api: Api) -> None:
+    made = await api.http.post("/v0/api-keys", json={"name": "ci", "scopes": ["operate"]})
+    host = {"name": "gpu-09", "address": "10.0.0.9"}
+    await api.http.post("/v0/hosts", json=host, headers=bearer(made.json()["key"]))
+
+    assert [(a["kind"], a["hint"][:26]) for a in await alerts(api)] == [("host.proposed", "muster hosts accept gpu-09")]
+    await api.http.post("/v0/hosts/gpu-09/accept")
+    assert await alerts(api) == []
+
+
 async def test_a_node_that_only_routers_cannot_reach(api: Api) -> None:
     node = await PlayedNode.enrolled(api)
     await node.beat()

@@ -125,6 +125,33 @@ def test_values_that_would_configure_ansible_are_refused(
     assert f"has an {reason} that is not allowed" in " ".join(run.output.split())
 
 
+def test_one_host_that_cannot_be_said_does_not_hide_the_others(api: FakeApi, ansible: Ansible, tmp_path: Path) -> None:
+    api.add_host("gpu-01", address="10.0.0.7", tags=["site:tokyo"])
+    bad: list[dict[str, Any]] = [
+        {"address": "10.0.0.8\n"}, {"address": "::1%eth0;id"}, {"address": None}, {"user": "ops\n"}, {"become_exe": "sudo\n"},
+        {"python": "python3\n"}, {"jump_host": "a\n"}, {"id": "x\n"}, {"variables": {"a\n": 1}},
+        {"variables": {"ansible_port": 1}}, {"variables": None}, {"port": "x"}, {"host_key": {"type": "ssh-ed25519", "key": "AAAA\n"}},
+        {"host_key": {"type": "ssh-ed25519"}},
+    ]  # fmt: skip
+    for number, fields in enumerate(bad, start=10):
+        api.add_host(f"gpu-{number}", **({"tags": ["site:tokyo"]} | fields))
+    for name in ("localhost", "127.0.0.1", "all", ""):
+        api.add_host(name)
+
+    run = ansible.inventory()
+
+    assert run.rc == 0, run.output
+    output = run.output[run.output.index("{\n") :]
+    assert json.loads(output)["gpu_hosts"]["hosts"] == ["gpu-01"]
+    assert variables(output, "gpu-01")["muster_site_addresses"] == ["10.0.0.7", *["192.0.2.1"] * 11]
+    assert "gpu-11" in run.output.split("{\n")[0], "which one is left out is said"
+
+    snapshot = tmp_path / "snapshot.json"
+    snapshot.write_text(json.dumps(api._inventory()))
+    job = ansible.inventory(MUSTER_INVENTORY_SNAPSHOT=str(snapshot))
+    assert job.rc != 0 and "gpu-10" in job.output, "all hosts of a job were meant"
+
+
 def test_a_job_reads_its_snapshot_and_not_the_network(api: FakeApi, ansible: Ansible, tmp_path: Path) -> None:
     api.add_host("gpu-01")
     snapshot = tmp_path / "snapshot.json"

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from control_api.client.schemas import (
+    Acceptance,
     Admission,
     JobStatus,
     NodeState,
@@ -28,6 +29,14 @@ def of_hosts_nodes_and_jobs(fleet: Fleet) -> APIRouter:
         added = data.host(number, body.pop("name"), "unprovisioned", node_id=None, host_key=None, **body)
         fleet.hosts.append(added)
         return added.model_dump(mode="json")
+
+    @router.post("/hosts/{host_id}/accept")
+    async def accept_host(host_id: str, body: dict[str, Any]) -> Any:
+        found = next(h for h in fleet.hosts if h.id == host_id)
+        accepted = found.model_copy(update={"acceptance": Acceptance.ACCEPTED, "accepted_by": "user:alice"})
+        fleet.hosts = [accepted if h.id == host_id else h for h in fleet.hosts]
+        fleet.announce("nodes", "host.changed", {"id": host_id})
+        return accepted.model_dump(mode="json")
 
     @router.delete("/{kind}/{thing_id}", status_code=204)
     async def delete(kind: str, thing_id: str) -> None:

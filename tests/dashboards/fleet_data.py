@@ -42,6 +42,9 @@ def host(number: int, name: str, state: str = "provisioned", **fields: Any) -> H
         },
         "node_id": identifier(100 + number),
         "created_at": ago(90000),
+        "acceptance": "accepted",
+        "accepted_at": ago(90000),
+        "accepted_by": "user:alice",
     }
     return HostOut.model_validate(defaults | fields)
 

@@ -91,6 +91,44 @@ async def test_provisioning_starts_a_job_and_goes_to_it(office: Office, fleet: f
     assert office.went == [f"/jobs?id={fleet.jobs[0].id}"]
 
 
+async def test_an_admin_accepts_a_host_as_it_is_shown_and_an_operator_only_sees_that_it_waits(
+    office: Office, fleet: fake_fleet.Fleet
+) -> None:
+    host = fleet_data.host(
+        9,
+        "gpu-09",
+        "unprovisioned",
+        acceptance="proposed",
+        accepted_at=None,
+        accepted_by=None,
+        python="/opt/python",
+        node_id=None,
+    )
+    fleet.hosts = [host]
+    office.store._snapshot = Snapshot(hosts=(host,), loaded=True)
+    for scopes, may in ((("admin",), True), (("operate",), False)):
+        html = office.open("hosts", scopes=scopes).html()
+        assert "Waiting for acceptance" in html
+        assert ('data-action="accept"' in html) is may
+        assert 'data-action="provision"' not in html
+        assert 'data-action="forget"' in html
+
+    await office.open("hosts").act(Action("accept", host.id))
+    ((asked, do),) = office.asked
+    assert asked == "Accept host gpu-09?" and not fleet.calls
+    await do()
+    ((_, path, body),) = fleet.calls
+    assert path == f"/v0/hosts/{host.id}/accept"
+    assert body["address"] == host.address and body["python"] == "/opt/python"
+
+
+async def test_only_an_admin_is_offered_to_let_a_node_in(office: Office) -> None:
+    node = fleet_data.node(1, "laptop", "pending")
+    office.store._snapshot = Snapshot(nodes=(node,), loaded=True)
+    offered = ['data-action="approve"' in office.open("nodes", scopes=(scope,)).html() for scope in ("admin", "operate")]
+    assert offered == [True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "action", "path", "title"),
     [

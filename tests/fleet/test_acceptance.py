@@ -1,4 +1,4 @@
-"""A secret goes only where its owner sent it: what an operator adds is proposed, and what leads secrets anywhere is an admin's."""
+"""A secret goes only where its owner sent it: what an operator adds is proposed, and what leads secrets is an admin's."""
 
 from typing import Any
 

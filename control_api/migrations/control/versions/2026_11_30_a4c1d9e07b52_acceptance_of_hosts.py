@@ -1,7 +1,7 @@
 """acceptance of hosts
 
 Revision ID: a4c1d9e07b52
-Revises: ebe7c8399e95
+Revises: c3a1f0d94e72
 """
 
 import sqlalchemy as sa
@@ -10,15 +10,15 @@ from alembic import op
 
 
 revision = 'a4c1d9e07b52'
-down_revision = 'ebe7c8399e95'
+down_revision = 'c3a1f0d94e72'
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
     with op.batch_alter_table('host', schema=None) as batch_op:
-        batch_op.add_column(sa.Column('accepted_at', sqlmodel.UTCDateTime(), nullable=True))
-        batch_op.add_column(sa.Column('accepted_by', sa.String(length=128), nullable=True))
+        batch_op.add_column(sa.Column('accepted_at', sqlmodel.sql.sqltypes.UTCDateTime(), nullable=True))
+        batch_op.add_column(sa.Column('accepted_by', sqlmodel.sql.sqltypes.AutoString(length=128), nullable=True))
 
     # Those that are there are in use: an upgrade stops nothing.
     op.execute("UPDATE host SET accepted_at = created_at, accepted_by = 'migration'")
