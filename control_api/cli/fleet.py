@@ -53,9 +53,10 @@ def accept_hosts(
         return [await client.hosts.accept(host) for host in shown]
 
     shown = call(url, key, look)
-    for host in shown:
-        yes or say(f"{host.name}: {_reached(host)}")
-    yes or confirm("Are these machines yours?")
+    if not yes:
+        for host in shown:
+            say(f"{host.name}: {_reached(host)}")
+        confirm("Are these machines yours?")
     accepted = call(url, key, accept)
     print_json(accepted) if as_json else say(f"Accepted {', '.join(host.name for host in accepted)}.")
 

@@ -1,4 +1,4 @@
-"""Whose word a host goes by. What an operator adds is proposed: no job, ticket or secret reaches it until an admin accepts it."""
+"""Whose word a host goes by. What an operator adds is proposed: no job, ticket or secret reaches it until an admin says so."""
 
 from collections.abc import Collection, Iterable
 

@@ -181,7 +181,7 @@ class InventoryModule(BaseInventoryPlugin):
     def _site_addresses(self, host: dict[str, Any], sites: dict[str, list[str]]) -> list[str]:
         """Of all hosts at the host's site: a job's inventory has those only that the job touches."""
         site = min((tag for tag in host["tags"] if tag.startswith("site:")), default="")
-        return [address for address in sites.get(site, []) if ADDRESS.fullmatch(str(address))]
+        return [address for address in sites.get(site, []) if isinstance(address, str) and ADDRESS.fullmatch(address)]
 
     def _own_variables(self, host: dict[str, Any]) -> dict[str, Any]:
         variables = host["variables"]

@@ -130,7 +130,8 @@ def test_one_host_that_cannot_be_said_does_not_hide_the_others(api: FakeApi, ans
     bad: list[dict[str, Any]] = [
         {"address": "10.0.0.8\n"}, {"address": "::1%eth0;id"}, {"address": None}, {"user": "ops\n"}, {"become_exe": "sudo\n"},
         {"python": "python3\n"}, {"jump_host": "a\n"}, {"id": "x\n"}, {"variables": {"a\n": 1}},
-        {"variables": {"ansible_port": 1}}, {"variables": None}, {"port": "x"}, {"host_key": {"type": "ssh-ed25519", "key": "AAAA\n"}},
+        {"variables": {"ansible_port": 1}}, {"variables": None}, {"port": "x"},
+        {"host_key": {"type": "ssh-ed25519", "key": "AAAA\n"}},
         {"host_key": {"type": "ssh-ed25519"}},
     ]  # fmt: skip
     for number, fields in enumerate(bad, start=10):

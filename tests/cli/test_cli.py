@@ -191,3 +191,19 @@ async def test_providers_from_a_key_to_none(api: Api) -> None:
     assert "sk-provider" not in made.stdout + listed.stdout + bad.stderr
     assert removed.returncode == 0
     assert "muster providers set" in empty.stdout
+
+
+async def test_a_host_that_an_operator_added_is_shown_to_an_admin_and_accepted(api: Api) -> None:
+    other = (await api.http.post("/v0/api-keys", json={"name": "ci", "scopes": ["operate"]})).json()["key"]
+    added = await muster(api, "hosts", "add", "gpu-01", "10.0.0.1", "--user", "ops", "--api-key", other)
+    listed = await muster(api, "hosts", "list")
+    asked = await asyncio.to_thread(run, api, "hosts", "accept", "gpu-01", stdin="n\n")
+    refused = await muster(api, "jobs", "run", "site.yml", "gpu-01")
+    accepted = await muster(api, "hosts", "accept", "gpu-01", "--yes")
+
+    assert added.stdout == "Added gpu-01. Next: an admin accepts it: muster hosts accept gpu-01\n"
+    assert "proposed" in listed.stdout
+    assert "gpu-01: ops@10.0.0.1:22, host key not known yet" in asked.stdout and asked.returncode == 1
+    assert "Not accepted by an admin yet: gpu-01." in refused.stderr and "muster hosts accept gpu-01" in refused.stderr
+    assert accepted.stdout == "Accepted gpu-01.\n"
+    assert (await api.http.get("/v0/hosts/gpu-01")).json()["acceptance"] == "accepted"
