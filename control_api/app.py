@@ -1,6 +1,6 @@
 """Makes the control API: wires the packages together, nothing else."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api import __version__, firststart, live, reference, system
 from control_api.access import routes as access_routes
 from control_api.access import settings_routes
+from control_api.access.logins import Logins
 from control_api.access.preferences import PreferenceService
 from control_api.access.service import AccessService
 from control_api.alerts import routes as alert_routes
@@ -33,6 +34,7 @@ from control_api.distribution import hub_routes
 from control_api.distribution import routes as distribution_routes
 from control_api.distribution.caller import NodeCaller
 from control_api.distribution.service import DistributionService
+from control_api.errors import Unauthenticated
 from control_api.fleet import node_routes
 from control_api.fleet import repository as fleet_repository
 from control_api.fleet import routes as fleet_routes
@@ -45,6 +47,7 @@ from control_api.keys import Keys, load_keys
 from control_api.kit import http
 from control_api.kit.bus import Bus
 from control_api.kit.database import Database
+from control_api.kit.secretbox import token_hash
 from control_api.kit.tasks import owned_task
 from control_api.providers import routes as provider_routes
 from control_api.providers.service import ProviderService
@@ -86,6 +89,7 @@ class Services:
     bus: Bus
     store_id: str
     access: AccessService
+    logins: Logins
     preferences: PreferenceService
     fleet: FleetService
     nodes: NodeService
@@ -130,12 +134,14 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         model_deleting=distribution.model_deleting,
     )
     bus = Bus(database.control)
+    access = AccessService(identity.signer, running_job=job_repository.running_job)
     return Services(
         settings=settings,
         database=database,
         bus=bus,
         store_id=identity.store_id,
-        access=AccessService(identity.signer, running_job=job_repository.running_job),
+        access=access,
+        logins=Logins(database.control, access, firststart.dashboard_keys(settings)),
         preferences=PreferenceService(settings, distribution.preferences_changed),
         fleet=fleet,
         nodes=NodeService(settings, keys.routing, hooks),
@@ -183,6 +189,16 @@ def _loops(services: Services) -> dict[str, Coroutine[Any, Any, None]]:
     }
 
 
+async def _knows(state: Mapping[str, Any], credential: str) -> bool:
+    """Tell whether a credential is one of a caller or of a node."""
+    async with state["database"].control.read() as session:
+        try:
+            await state["access"].authenticate(session, credential)
+        except Unauthenticated:
+            return await fleet_repository.node_by_token(session, token_hash(credential)) is not None
+    return True
+
+
 def create_app(settings: Settings, *, with_worker: bool = False, local_node: bool = False) -> FastAPI:
     """Return the control API.
 
@@ -217,5 +233,5 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
     app = FastAPI(title="Muster control API", version=__version__, lifespan=lifespan, openapi_url=None)
     for router in _ROUTERS:
         app.include_router(router)
-    http.install(app, body_limit_bytes=BODY_LIMIT_BYTES)
+    http.install(app, body_limit_bytes=BODY_LIMIT_BYTES, knows=_knows)
     return app

@@ -13,6 +13,7 @@ async def serve_dashboard(settings: Settings) -> None:
         api_url=settings.public_api_url,
         router_url=settings.public_router_url,
         public_url=settings.dashboard_url,
+        trusted_proxies=tuple(settings.trusted_proxies),
         secure_cookies=settings.dashboard_secure_cookies,
         service_key=settings.dashboard_api_key.get_secret_value() if settings.dashboard_api_key else None,
         service_token_file=settings.state_dir / DASHBOARD_KEY_FILE,

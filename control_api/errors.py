@@ -6,6 +6,8 @@
     ├── Forbidden         403  forbidden
     ├── NotFound          404  not_found
     ├── Conflict          409  conflict
+    ├── TooLarge          413  request_too_large
+    ├── TooMany           429  too_many
     ├── Unavailable       503  unavailable
     └── StartupError      process refuses to start
 
@@ -75,6 +77,18 @@ class Conflict(MusterError):
     """The thing exists, but its state does not allow this."""
 
     status, code = 409, "conflict"
+
+
+class TooLarge(MusterError):
+    """A body that is not read to its end."""
+
+    status, code = 413, "request_too_large"
+
+
+class TooMany(MusterError):
+    """More of something than one caller, or all together, may ask for now."""
+
+    status, code = 429, "too_many"
 
 
 class Unavailable(MusterError):

@@ -10,8 +10,8 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import bootstrap
 from control_api.access import repository as access_repository
+from control_api.access.api_keys import api_key_row
 from control_api.access.schemas import ApiKeyCreate, Scope
-from control_api.access.service import api_key_row
 from control_api.access.tokens import Signer
 from control_api.fleet.repository import hosts_by_reference
 from control_api.fleet.schemas import HostCreate
@@ -83,6 +83,14 @@ async def _key_file(session: AsyncSession, path: Path, name: str, scopes: list[S
     await session.flush()
     await revision.bump(session, revision.ROUTES)
     write_private(path, secret + "\n")
+
+
+def dashboard_keys(settings: Settings) -> set[str]:
+    """Return the hashes of the keys that dashboards show, as settings or the first start gave them."""
+    given = settings.dashboard_api_key.get_secret_value() if settings.dashboard_api_key else ""
+    path = settings.state_dir / DASHBOARD_KEY_FILE
+    kept = path.read_text().strip() if path.exists() else ""
+    return {token_hash(key) for key in (given, kept) if key}
 
 
 async def local_host(settings: Settings, database: Database, fleet: FleetService) -> None:

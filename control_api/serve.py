@@ -1,5 +1,6 @@
 """The processes of the control plane that use its store: what ``muster serve api``, ``router`` and ``worker`` run."""
 
+from collections.abc import Sequence
 from contextlib import aclosing
 
 import uvicorn
@@ -22,8 +23,13 @@ from control_api.settings import Settings
 SHUTDOWN_S = 10
 
 
-def uvicorn_config(app: object, host: str, port: int) -> uvicorn.Config:
-    """Return how we serve an ASGI app: no access log, a bounded shutdown, logs as configured by us."""
+def uvicorn_config(app: object, host: str, port: int, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
+    """Return how we serve an ASGI app: no access log, a bounded shutdown, logs as configured by us.
+
+    Parameters
+    ----------
+    trusted_proxies: networks; who connects from elsewhere is not believed about for whom.
+    """
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         host=host,
@@ -33,6 +39,8 @@ def uvicorn_config(app: object, host: str, port: int) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         ws_max_size=1 << 16,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=list(trusted_proxies),
     )
 
 
@@ -41,7 +49,7 @@ async def serve_api(settings: Settings, *, with_worker: bool, local_node: bool) 
     await runner.upgrade(settings)
     await _check(settings)
     app = create_app(settings, with_worker=with_worker, local_node=local_node)
-    await uvicorn.Server(uvicorn_config(app, settings.api_host, settings.api_port)).serve()
+    await uvicorn.Server(uvicorn_config(app, settings.api_host, settings.api_port, settings.trusted_proxies)).serve()
 
 
 async def _check(settings: Settings) -> None:

@@ -4,6 +4,7 @@ Every field is read from ``MUSTER_<FIELD>``, or from a file of that name in the 
 secrets out of the environment. ``muster doctor`` prints what is in force.
 """
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Literal
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
         description="A key of scope read that exists from the first start, for what all pages of the dashboard share.",
     )
     dashboard_secure_cookies: bool = Field(default=False, description="Set the Secure flag; true behind TLS.")
+
+    trusted_proxies: list[str] = Field(
+        default_factory=list,
+        description="Networks of reverse proxies that are believed about who a client of API or dashboard is; a JSON list.",
+    )
 
     hub_endpoint: str = Field(
         default="https://huggingface.co",
@@ -146,6 +152,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().absolute() if value else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        return [str(ipaddress.ip_network(network, strict=False)) for network in value]
 
     @field_validator("hub_mirror")
     @classmethod

@@ -42,7 +42,7 @@ def create_app(settings: DashboardSettings) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.include_router(Web(settings, runtime.client, runtime.sessions).router())
+    app.include_router(Web(settings, runtime.entry, runtime.sessions).router())
 
     def tab() -> ui.Page:
         return _tab(runtime)
@@ -73,6 +73,8 @@ async def serve(settings: DashboardSettings) -> None:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
     )
     await uvicorn.Server(config).serve()
 

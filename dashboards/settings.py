@@ -14,6 +14,7 @@ class DashboardSettings:
     api_url, router_url: the control API and the router, without ``/v0`` and ``/v1``.
     public_url: what browsers have in their address bar, when a reverse proxy changes it.
     secure_cookies: set the ``Secure`` flag; true behind TLS.
+    trusted_proxies: networks of the reverse proxies that are believed about who a browser is.
     service_key: an API key of scope ``read`` for the one subscription that all sessions share.
     service_token_file: a file with such a key, where none is given.
         Without either each session asks for itself, with its user's own token.
@@ -25,6 +26,7 @@ class DashboardSettings:
     router_url: str = "http://127.0.0.1:8000"
     public_url: str = ""
     secure_cookies: bool = False
+    trusted_proxies: tuple[str, ...] = ()
     service_key: str | None = None
     service_token_file: Path | None = None
 

@@ -18,7 +18,10 @@ log = structlog.get_logger()
 
 HOME = "/overview"
 LANGUAGE_COOKIE = "muster_lang"
+# A browser that has logged in before shows it: what others get wrong is then not counted against it.
+DEVICE_COOKIE = "muster_device"
 SESSION_DAYS = 30
+DEVICE_DAYS = 365
 DAY_S = 86400
 LARGEST_FORM_BYTES = 16_384
 
@@ -76,7 +79,12 @@ class Web:
         if not self._from_here(request):
             return self._foreign(request)
         try:
-            answer = await self._client.auth.login(form.get("username", ""), form.get("password", ""))
+            answer = await self._client.auth.login(
+                form.get("username", ""),
+                form.get("password", ""),
+                device=request.cookies.get(DEVICE_COOKIE),
+                client=request.client.host if request.client else None,
+            )
         except ApiError as error:
             return self._login_form(request, target, error, form.get("username", ""))
         return self._opened(answer, target)
@@ -121,16 +129,14 @@ class Web:
     def _opened(self, answer: SessionOut, target: str) -> Response:
         self._sessions.add(answer)
         response = RedirectResponse(target, 303)
-        response.set_cookie(
-            SESSION_COOKIE,
-            answer.session_id,
-            max_age=SESSION_DAYS * DAY_S,
-            path="/",
-            httponly=True,
-            samesite="lax",
-            secure=self._settings.secure_cookies,
-        )
+        self._set_cookie(response, SESSION_COOKIE, answer.session_id, SESSION_DAYS)
+        if answer.device:
+            self._set_cookie(response, DEVICE_COOKIE, answer.device, DEVICE_DAYS)
         return response
+
+    def _set_cookie(self, response: Response, name: str, value: str, days: int) -> None:
+        secure = self._settings.secure_cookies
+        response.set_cookie(name, value, max_age=days * DAY_S, path="/", httponly=True, samesite="lax", secure=secure)
 
     def _login_form(self, request: Request, target: str, problem: ApiError | None, username: str = "") -> Response:
         return self._page(request, "login.html", problem, next=target, username=username)
@@ -186,4 +192,7 @@ def explain(error: ApiError, words: Language) -> str:
         "session_ended": words.gettext("Your session has ended. Log in again."),
         "setup_closed": words.gettext("This link has been used or has expired. Start Muster again to get a new one."),
     }
+    if error.code == "too_many_attempts" and isinstance(error.details, dict):
+        wait_s = int(error.details.get("retry_after_s", 1))
+        return words.gettext("There were too many attempts to log in. Try again in %(seconds)d s.") % {"seconds": wait_s}
     return known.get(error.code, str(error))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,9 +37,9 @@ async def until[Value](look: Callable[[], Awaitable[Value]], *, what: str, timeo
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI | Any) -> AsyncIterator[str]:
+async def serving(app: FastAPI | Any, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[str]:
     """Yield the URL of an app that is served on a free port."""
-    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0, trusted_proxies))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     async with owned_task(server._serve(), name="test server") as task:
 
@@ -72,7 +72,7 @@ async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
     await runner.upgrade(settings)
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
-        async with serving(create_app(settings, **options)) as url:
+        async with serving(create_app(settings, **options), settings.trusted_proxies) as url:
             reaching = {"headers": {"authorization": f"Bearer {KEY}"}, "timeout": 30, "verify": trusted()}
             async with Client(url, KEY) as client, httpx2.AsyncClient(base_url=url, **reaching) as http:
                 yield Api(url, settings, KEY, client, http, database)

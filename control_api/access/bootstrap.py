@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
+from control_api.access.api_keys import api_key_row
 from control_api.access.schemas import ApiKeyCreate
-from control_api.access.service import SETUP_SETTING, SETUP_TTL_S, api_key_row
+from control_api.access.service import SETUP_SETTING, SETUP_TTL_S
 from control_api.access.tokens import Signer, new_signing_key
 from control_api.errors import StartupError
 from control_api.kit import revision

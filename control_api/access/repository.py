@@ -89,9 +89,9 @@ async def put_setting(session: AsyncSession, name: str, value: Any) -> None:
     await session.merge(Setting(name=name, value=value))
 
 
-async def delete_setting(session: AsyncSession, name: str) -> None:
-    """Forget a setting."""
-    await session.exec(delete(Setting).where(col(Setting.name) == name))
+async def delete_setting(session: AsyncSession, name: str) -> bool:
+    """Forget a setting; tell whether it was there."""
+    return (await session.exec(delete(Setting).where(col(Setting.name) == name))).rowcount > 0
 
 
 async def last_setting_changes(session: AsyncSession) -> dict[str, SettingChange]:

@@ -2,7 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from control_api.access import repository
+from control_api.access import api_keys, repository
+from control_api.access.logins import Logins
 from control_api.access.principal import Admin, InferenceOrJob, Reader
 from control_api.access.schemas import (
     ApiKeyCreate,
@@ -31,6 +32,16 @@ def _access(request: Request) -> AccessService:
     return access
 
 
+def _logins(request: Request) -> Logins:
+    logins: Logins = request.state.logins
+    return logins
+
+
+def _first_out(access: AccessService, opened: OpenSession) -> SessionOut:
+    """Return a session that was opened with a password; its browser is known from now on."""
+    return _session_out(access, opened).model_copy(update={"device": access.device_token(opened.user)})
+
+
 def _session_out(access: AccessService, opened: OpenSession) -> SessionOut:
     return SessionOut(
         session_id=opened.session_id,
@@ -41,28 +52,28 @@ def _session_out(access: AccessService, opened: OpenSession) -> SessionOut:
 
 
 @router.post("/auth/login")
-async def log_in(request: Request, body: LoginRequest, reading: ReadSession, writing: WriteSession) -> SessionOut:
-    """Log in with a user name and a password."""
-    user = await _access(request).check_password(reading, body.username, body.password)
-    return _session_out(_access(request), await _access(request).start_session(writing, user))
+async def log_in(request: Request, body: LoginRequest) -> SessionOut:
+    """Log in with a user name and a password. After some failures 429 says when to try again."""
+    opened = await _logins(request).log_in(body, await _logins(request).address_of(request))
+    return _first_out(_access(request), opened)
 
 
 @router.post("/auth/setup", status_code=201)
-async def set_up(request: Request, body: SetupRequest, session: WriteSession) -> SessionOut:
+async def set_up(request: Request, body: SetupRequest) -> SessionOut:
     """Create the first admin with the one-time token that the first start printed."""
-    return _session_out(_access(request), await _access(request).set_up(session, body.token, body.username, body.password))
+    return _first_out(_access(request), await _logins(request).set_up(body))
 
 
 @router.post("/auth/refresh")
-async def refresh(request: Request, body: SessionRequest, session: WriteSession) -> SessionOut:
+async def refresh(request: Request, body: SessionRequest) -> SessionOut:
     """Exchange a session id for a new access token; the session lives on from now."""
-    return _session_out(_access(request), await _access(request).resume_session(session, body.session_id))
+    return _session_out(_access(request), await _logins(request).refresh(body.session_id))
 
 
 @router.post("/auth/logout", status_code=204)
-async def log_out(request: Request, body: SessionRequest, session: WriteSession) -> Response:
+async def log_out(request: Request, body: SessionRequest) -> Response:
     """End a session; its tokens are refused from now on."""
-    await _access(request).log_out(session, body.session_id)
+    await _logins(request).log_out(body.session_id)
     return Response(status_code=204)
 
 
@@ -95,14 +106,14 @@ async def list_api_keys(_: Admin, session: ReadSession, cursor: Cursor = None, l
 
 
 @router.post("/api-keys", status_code=201)
-async def create_api_key(request: Request, body: ApiKeyCreate, principal: Admin, session: WriteSession) -> ApiKeyCreated:
+async def create_api_key(body: ApiKeyCreate, principal: Admin, session: WriteSession) -> ApiKeyCreated:
     """Make an API key. Its secret is in this answer and nowhere else."""
-    secret, key = await _access(request).create_key(session, body, principal)
+    secret, key = await api_keys.create_key(session, body, principal)
     return ApiKeyCreated(**ApiKeyOut.model_validate(key).model_dump(), key=secret)
 
 
 @router.delete("/api-keys/{key_id}", status_code=204)
-async def delete_api_key(request: Request, key_id: str, _: Admin, session: WriteSession) -> Response:
+async def delete_api_key(key_id: str, _: Admin, session: WriteSession) -> Response:
     """Delete an API key; routers refuse it within a second."""
-    await _access(request).delete_key(session, key_id)
+    await api_keys.delete_key(session, key_id)
     return Response(status_code=204)

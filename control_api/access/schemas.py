@@ -12,6 +12,7 @@ from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Wire
 Bytes = Annotated[int, Ge(0), Le(1 << 50)]
 PlacementPolicy = Literal["registered", "best-fit", "all", "off"]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+DeviceToken = Annotated[str, StringConstraints(max_length=1024)]
 PerMinute = Annotated[int, Ge(1), Le(1_000_000_000)]
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=1024)]
 
@@ -26,10 +27,11 @@ class Scope(StrEnum):
 
 
 class LoginRequest(Wire):
-    """``POST /v0/auth/login``."""
+    """``POST /v0/auth/login``. ``device``: what the last login of this browser was answered with, if there was one."""
 
     username: LineStr
     password: Password
+    device: DeviceToken | None = None
 
 
 class SetupRequest(Wire):
@@ -55,12 +57,13 @@ class UserOut(Out):
 
 
 class SessionOut(Out):
-    """A session and the short-lived token that goes with it."""
+    """A session and the short-lived token that goes with it. ``device``: for this browser's next login."""
 
     session_id: str
     access_token: str
     expires_in_s: int
     user: UserOut
+    device: str | None = None
 
 
 class InferenceTokenRequest(Wire):

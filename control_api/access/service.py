@@ -6,38 +6,36 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-import anyio.to_thread
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
 from control_api.access.models import ApiKey, User, UserSession
 from control_api.access.principal import SCHEDULE, Principal, with_implied
-from control_api.access.schemas import ApiKeyCreate, Scope
-from control_api.access.tokens import INFERENCE_AUDIENCE, JOB_AUDIENCE, USER_AUDIENCE, Signer
-from control_api.errors import Forbidden, NotFound, Unauthenticated
+from control_api.access.schemas import Scope
+from control_api.access.tokens import DEVICE_AUDIENCE, INFERENCE_AUDIENCE, JOB_AUDIENCE, USER_AUDIENCE, Signer
+from control_api.errors import Forbidden, Unauthenticated
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
-from control_api.kit.secretbox import new_token, password_hash, password_matches, token_hash
+from control_api.kit.secretbox import new_token, token_hash
 
 ACCESS_TTL_S = 300
 INFERENCE_TTL_S = 600
 SESSION_TTL_S = 30 * 86400
 # A session is used every few minutes; its expiry need not move as often.
 EXTEND_EVERY_S = 3600
+DEVICE_TTL_S = 365 * 86400
 SETUP_TTL_S = 3600
 SETUP_SETTING = "setup_token"
-
-# Verified when the user does not exist, so that the answer takes as long as for one who does.
-_NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A browser's session: its secret id, how tokens name it, and whose it is."""
+    """A browser's session: its secret id, how tokens name it, whose it is, and whether its expiry is to be moved."""
 
     session_id: str
     token_id: str
     user: User
+    is_due: bool = False
 
 
 class AskedFor(Protocol):
@@ -133,15 +131,6 @@ class AccessService:
             ttl_s = min(ttl_s, max(1, math.floor((principal.expires_at - utcnow()).total_seconds())))
         return self._signer.sign(INFERENCE_AUDIENCE, principal.label, ttl_s, {"pin": pin, "parent": principal.parent})
 
-    async def check_password(self, session: AsyncSession, name: str, password: str) -> User:
-        """Return the user with this name and password. Raises ``Unauthenticated``."""
-        user = await repository.find_user(session, name)
-        hashed = user.password_hash if user else _NOBODY
-        matches = await anyio.to_thread.run_sync(password_matches, password, hashed)
-        if not user or not matches:
-            raise Unauthenticated("The user name or the password is wrong.", code="login_failed")
-        return user
-
     async def start_session(self, session: AsyncSession, user: User) -> OpenSession:
         """Return a new session of a user."""
         session_id = new_token("ms")
@@ -152,22 +141,23 @@ class AccessService:
         await revision.bump(session, revision.ROUTES)
         return OpenSession(session_id, row.token_id, user)
 
-    async def resume_session(self, session: AsyncSession, session_id: str) -> OpenSession:
-        """Return a session and move its expiry. Raises ``Unauthenticated``."""
+    async def find_session(self, session: AsyncSession, session_id: str) -> OpenSession:
+        """Return a session. Raises ``Unauthenticated`` if it has ended."""
         found = await repository.find_session(session, token_hash(session_id))
         user = await repository.get_user(session, found.user_id) if found else None
         if not found or not user:
             raise Unauthenticated("The session has ended; log in again.", code="session_ended")
+        is_due = utcnow() + timedelta(seconds=SESSION_TTL_S - EXTEND_EVERY_S) > found.expires_at
+        return OpenSession(session_id, found.token_id, user, is_due=is_due)
+
+    async def extend_session(self, session: AsyncSession, session_id: str) -> None:
+        """Move a session's expiry."""
         expires_at = utcnow() + timedelta(seconds=SESSION_TTL_S)
-        if expires_at - found.expires_at > timedelta(seconds=EXTEND_EVERY_S):
-            await repository.extend_session(session, found.id_hash, expires_at)
-            await revision.bump(session, revision.ROUTES)
-        return OpenSession(session_id, found.token_id, user)
+        await repository.extend_session(session, token_hash(session_id), expires_at)
+        await revision.bump(session, revision.ROUTES)
 
     async def log_out(self, session: AsyncSession, session_id: str) -> None:
         """End a session, and with it every token that was given out in it, here at once and at the routers within a second."""
-        if not await repository.find_session(session, token_hash(session_id)):
-            return
         await repository.delete_session(session, token_hash(session_id))
         await revision.bump(session, revision.ROUTES)
 
@@ -175,38 +165,34 @@ class AccessService:
         """Return a short-lived token for a user's calls in a session."""
         return self._signer.sign(USER_AUDIENCE, opened.user.id, ACCESS_TTL_S, {"sid": opened.token_id})[0]
 
-    async def set_up(self, session: AsyncSession, token: str, name: str, password: str) -> OpenSession:
-        """Create the first admin with the one-time token of the first start. Raises ``Forbidden``."""
+    def device_token(self, user: User) -> str:
+        """Return what a browser shows at its next login, so that the failures of others are none of its own."""
+        return self._signer.sign(DEVICE_AUDIENCE, user.id, DEVICE_TTL_S, {"name": user.name})[0]
+
+    def known_device(self, token: str | None, name: str) -> str | None:
+        """Return the id of a browser that has logged in by this name before; None for any other."""
+        try:
+            claims = self._signer.verify(token or "", [DEVICE_AUDIENCE])
+        except Unauthenticated:
+            return None
+        return str(claims["jti"]) if claims.get("name") == name else None
+
+    async def check_setup(self, session: AsyncSession, token: str) -> None:
+        """Raise ``Forbidden`` unless a token may make the first admin."""
         setting = await repository.get_setting(session, SETUP_SETTING)
         valid = setting and setting["hash"] == token_hash(token) and datetime.fromisoformat(setting["expires_at"]) > utcnow()
         if not valid or await repository.count_users(session):
-            raise Forbidden(
-                "The set-up link is used up or has expired.", code="setup_closed", hint="Restart the control API for a new one."
-            )
-        hashed = await anyio.to_thread.run_sync(password_hash, password)
+            raise _setup_closed()
+
+    async def set_up(self, session: AsyncSession, token: str, name: str, hashed: str) -> OpenSession:
+        """Create the first admin with the one-time token of the first start. Raises ``Forbidden``."""
+        await self.check_setup(session, token)
+        if not await repository.delete_setting(session, SETUP_SETTING):
+            raise _setup_closed()
         user = User(name=name, password_hash=hashed, scopes=[Scope.ADMIN])
         session.add(user)
         await session.flush()
-        await repository.delete_setting(session, SETUP_SETTING)
         return await self.start_session(session, user)
-
-    async def create_key(self, session: AsyncSession, wanted: ApiKeyCreate, by: Principal) -> tuple[str, ApiKey]:
-        """Make an API key and return its secret, which is not stored. Nobody gives more than they have."""
-        _check_within(wanted, by)
-        secret = new_token("mk")
-        key = api_key_row(secret, wanted)
-        session.add(key)
-        await session.flush()
-        await revision.bump(session, revision.ROUTES)
-        return secret, key
-
-    async def delete_key(self, session: AsyncSession, key_id: str) -> None:
-        """Delete an API key; routers refuse it within a second."""
-        key = await repository.get_api_key(session, key_id)
-        if not key:
-            raise NotFound(f"No API key {key_id!r}.", code="unknown_api_key")
-        await session.delete(key)
-        await revision.bump(session, revision.ROUTES)
 
 
 def lent_to_jobs(scopes: frozenset[Scope]) -> frozenset[Scope]:
@@ -215,6 +201,12 @@ def lent_to_jobs(scopes: frozenset[Scope]) -> frozenset[Scope]:
     Who operates may have a node of the job's own answer a test: inference tokens of jobs reach nodes that they pin, no others.
     """
     return (scopes & {Scope.OPERATE, Scope.READ}) | ({Scope.INFERENCE} if Scope.OPERATE in scopes else set())
+
+
+def _setup_closed() -> Forbidden:
+    return Forbidden(
+        "The set-up link is used up or has expired.", code="setup_closed", hint="Restart the control API for a new one."
+    )
 
 
 def _of_key(key: ApiKey) -> Principal:
@@ -226,32 +218,3 @@ def _of_key(key: ApiKey) -> Principal:
 
 def _is_over(expires_at: datetime | None) -> bool:
     return expires_at is not None and expires_at <= utcnow()
-
-
-def _check_within(wanted: ApiKeyCreate, by: Principal) -> None:
-    """Raise ``Forbidden`` for a key that would get further than its maker."""
-    if missing := set(wanted.scopes) - by.scopes:
-        raise Forbidden(f"You cannot give scopes that you do not have: {', '.join(sorted(missing))}.")
-    if by.is_rate_limited:
-        message = "Your key has a limit per minute, and a key that it made would count for itself."
-        raise Forbidden(message, code="wider_than_maker", hint="Make keys with one that has no limit.")
-    if by.models is not None and (wanted.models is None or not by.models.issuperset(wanted.models)):
-        hint = f"Yours are: {', '.join(sorted(by.models)) or 'none'}."
-        raise Forbidden("You cannot give models that your key may not use.", code="wider_than_maker", hint=hint)
-    if by.kind == "api_key" and by.expires_at and (wanted.expires_at is None or wanted.expires_at > by.expires_at):
-        message = f"You cannot make a key that lives longer than yours, which ends at {by.expires_at.isoformat()}."
-        raise Forbidden(message, code="wider_than_maker", hint="Give expires_at.")
-
-
-def api_key_row(secret: str, wanted: ApiKeyCreate) -> ApiKey:
-    """Return the row that stores an API key."""
-    return ApiKey(
-        name=wanted.name,
-        key_hash=token_hash(secret),
-        prefix=secret[:8],
-        scopes=list(wanted.scopes),
-        models=wanted.models,
-        requests_per_minute=wanted.requests_per_minute,
-        tokens_per_minute=wanted.tokens_per_minute,
-        expires_at=wanted.expires_at,
-    )

@@ -1,4 +1,4 @@
-"""Tokens signed with Ed25519 (RFC 8037, RFC 7519): for users' calls, running jobs, and inference.
+"""Tokens signed with Ed25519 (RFC 8037, RFC 7519): for users' calls, running jobs, inference, and known browsers.
 
 The audience tells them apart, so that none passes for another. Routers hold only the public keys.
 """
@@ -21,6 +21,7 @@ ALGORITHM = "EdDSA"
 USER_AUDIENCE = "muster-api"
 JOB_AUDIENCE = "muster-job"
 INFERENCE_AUDIENCE = "muster-inference"
+DEVICE_AUDIENCE = "muster-device"
 
 
 def new_signing_key(box: SecretBox) -> SigningKey:

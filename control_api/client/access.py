@@ -13,9 +13,18 @@ class Auth:
     def __init__(self, http: Http) -> None:
         self._http = http
 
-    async def login(self, username: str, password: str) -> SessionOut:
-        """Open a browser session."""
-        return await self._http.post(SessionOut, "/v0/auth/login", {"username": username, "password": password})
+    async def login(self, username: str, password: str, *, device: str | None = None, client: str | None = None) -> SessionOut:
+        """Open a browser session.
+
+        Parameters
+        ----------
+        device: what the last login of this browser was answered with.
+        client: address of the browser; believed if this client has the key of a dashboard.
+        """
+        body = {"username": username, "password": password} | ({"device": device} if device else {})
+        headers = {"x-muster-client": client} if client else {}
+        answer = await self._http.send("POST", "/v0/auth/login", json=body, headers=headers)
+        return SessionOut.model_validate_json(answer.content)
 
     async def setup(self, token: str, username: str, password: str) -> SessionOut:
         """Make the first admin with the one-time token of the first start, and open a session."""

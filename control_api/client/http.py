@@ -46,7 +46,15 @@ class Http:
         token = await self._token() if callable(self._token) else self._token
         return {"authorization": f"Bearer {token}"} if token else {}
 
-    async def send(self, method: str, path: str, *, json: Any = None, params: dict[str, Any] | None = None) -> httpx2.Response:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx2.Response:
         """Send one request and return its answer.
 
         ``json`` may be a wire schema: only what was set is sent. Raises ApiUnreachable without an answer, ApiError
@@ -55,7 +63,8 @@ class Http:
         body = json.model_dump(mode="json", exclude_unset=True) if isinstance(json, BaseModel) else json
         query = {key: value for key, value in (params or {}).items() if value is not None}
         try:
-            response = await self._client.request(method, path, json=body, params=query, headers=await self.headers())
+            all_headers = await self.headers() | (headers or {})
+            response = await self._client.request(method, path, json=body, params=query, headers=all_headers)
         except httpx2.TransportError as error:
             raise ApiUnreachable(self.base_url, error) from error
         if response.status_code >= 400:

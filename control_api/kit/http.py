@@ -1,7 +1,7 @@
 """HTTP plumbing: sessions as dependencies, request ids, a body limit, and errors in one shape."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import structlog
@@ -9,11 +9,12 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from control_api.errors import BadInput, Conflict, Forbidden, MusterError, NotFound, Unauthenticated, Unavailable
+from control_api.errors import BadInput, Conflict, Forbidden, MusterError, NotFound, TooLarge, Unauthenticated, Unavailable
 from control_api.kit.database import Database
 from control_api.kit.ids import new_id
 
@@ -54,12 +55,24 @@ TelemetryRead = Annotated[AsyncSession, Depends(_telemetry_read, scope="function
 TelemetryWrite = Annotated[AsyncSession, Depends(_telemetry_write, scope="function")]
 
 
-class RequestContext:
-    """Gives each request an id, puts it in logs and the answer, and refuses bodies that are too large."""
+# So much is read of anybody, for a body is read before the endpoint looks at the credential.
+ANONYMOUS_BODY_BYTES = 1 << 16
 
-    def __init__(self, app: ASGIApp, *, body_limit_bytes: int) -> None:
+type Knows = Callable[[Mapping[str, Any], str], Awaitable[bool]]
+
+
+class RequestContext:
+    """Gives each request an id, puts it in logs and the answer, and refuses bodies that are too large.
+
+    Parameters
+    ----------
+    knows: given the state of the application and a credential, whether it is a valid one.
+    """
+
+    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, knows: Knows) -> None:
         self._app = app
         self._body_limit_bytes = body_limit_bytes
+        self._knows = knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -73,35 +86,49 @@ class RequestContext:
         structlog.contextvars.bind_contextvars(request_id=request_id)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._body_limit_bytes:
-            await self._refuse(request_id)(scope, receive, send)
+            refused = _too_large(self._body_limit_bytes)
+            body = _problem(refused.code, refused.message, request_id)
+            await JSONResponse(body, refused.status, {"x-request-id": request_id})(scope, receive, send)
             return
         try:
-            await self._app(scope, self._limited(receive), _with_header(send, request_id))
-        except _BodyTooLarge:
-            await self._refuse(request_id)(scope, receive, send)
+            await self._app(scope, self._limited(scope, receive), _with_header(send, request_id))
         finally:
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _limited(self, receive: Receive) -> Receive:
-        seen_bytes = 0
+    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+        seen_bytes, is_known = 0, False
 
         async def limited() -> Message:
-            nonlocal seen_bytes
+            nonlocal seen_bytes, is_known
             message = await receive()
             seen_bytes += len(message.get("body", b""))
             if seen_bytes > self._body_limit_bytes:
-                raise _BodyTooLarge
+                raise _Refused(_too_large(self._body_limit_bytes))
+            if seen_bytes > ANONYMOUS_BODY_BYTES and not is_known:
+                await self._check_known(scope)
+                is_known = True
             return message
 
         return limited
 
-    def _refuse(self, request_id: str) -> JSONResponse:
-        message = f"The body is larger than {self._body_limit_bytes} bytes."
-        return JSONResponse(_problem("request_too_large", message, request_id), 413, {"x-request-id": request_id})
+    async def _check_known(self, scope: Scope) -> None:
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
+        if not given:
+            raise _Refused(_too_large(ANONYMOUS_BODY_BYTES, " without a credential"))
+        if not await self._knows(scope["state"], given):
+            raise _Refused(Unauthenticated("The credential is not valid."))
 
 
-class _BodyTooLarge(Exception):
-    """A body without a content-length grew past the limit."""
+def _too_large(limit_bytes: int, why: str = "") -> TooLarge:
+    return TooLarge(f"The body is larger than {limit_bytes} bytes{why}.")
+
+
+class _Refused(HTTPException):
+    """What a body is refused with while it is read; of all errors, the framework passes on only such."""
+
+    def __init__(self, error: MusterError) -> None:
+        super().__init__(error.status, error.message)
+        self.error = error
 
 
 def _with_header(send: Send, request_id: str) -> Send:
@@ -135,6 +162,8 @@ async def _validation_error(request: Request, error: RequestValidationError) -> 
 
 
 async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    if isinstance(error, _Refused):
+        return _render(request, error.error)
     kinds: dict[int, type[MusterError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound, 503: Unavailable}
     message = f"No such path: {request.url.path}" if error.status_code == 404 else str(error.detail)
     rendered = kinds.get(error.status_code, MusterError)(message, headers=dict(error.headers or {}))
@@ -158,20 +187,27 @@ async def _store_error(request: Request, error: OperationalError) -> JSONRespons
     )
 
 
+async def _store_busy(request: Request, error: PoolTimeout) -> JSONResponse:
+    log.error("http.store_busy", error=str(error))
+    hint = "Try again in a moment."
+    return _render(request, Unavailable("The store is busy.", code="store_busy", hint=hint, headers={"retry-after": "1"}))
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("http.unexpected", path=request.url.path, exc_info=error)
     return _render(request, MusterError("Something unexpected went wrong; the log has the details under this request_id."))
 
 
-def install(app: FastAPI, *, body_limit_bytes: int) -> None:
-    """Add the request context and the error handlers to an app."""
-    app.add_middleware(RequestContext, body_limit_bytes=body_limit_bytes)
+def install(app: FastAPI, *, body_limit_bytes: int, knows: Knows) -> None:
+    """Add the request context and the error handlers to an app; ``knows``: see ``RequestContext``."""
+    app.add_middleware(RequestContext, body_limit_bytes=body_limit_bytes, knows=knows)
     handlers: dict[type[Exception], Any] = {
         MusterError: _muster_error,
         RequestValidationError: _validation_error,
         HTTPException: _http_error,
         IntegrityError: _integrity_error,
         OperationalError: _store_error,
+        PoolTimeout: _store_busy,
         Exception: _unexpected,
     }
     for kind, handler in handlers.items():

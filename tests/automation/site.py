@@ -186,11 +186,15 @@ async def open_site(settings: Settings, *, new: bool = True) -> AsyncIterator[Si
     await database.close()
 
 
+async def _knows(_state: Any, credential: str) -> bool:
+    return credential == KEY
+
+
 def _application() -> FastAPI:
     app = FastAPI()
     app.include_router(routes.router)
     app.include_router(check_routes.router)
-    http.install(app, body_limit_bytes=4 << 20)
+    http.install(app, body_limit_bytes=4 << 20, knows=_knows)
     return app
 
 

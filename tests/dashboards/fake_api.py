@@ -18,8 +18,10 @@ from tests.dashboards import fleet_data as data
 from tests.dashboards.fake_fleet import Fleet, page, problem
 
 PASSWORD = "correct horse battery"
+GUESSED_TOO_OFTEN = "guessed too often"
 SETUP_TOKEN = "first-start"
 SERVICE_TOKEN = "service-token"
+_TELLING = ("authorization", "x-muster-client")
 
 
 def create_app(fleet: Fleet) -> FastAPI:
@@ -68,14 +70,21 @@ def _session(session_id: str) -> dict[str, Any]:
     return {"session_id": session_id, "access_token": f"access-{session_id}", "expires_in_s": 300, "user": user}
 
 
+def _not_let_in(password: str) -> Any:
+    if password == GUESSED_TOO_OFTEN:
+        return problem(429, "too_many_attempts", "There were too many attempts.", details={"retry_after_s": 40})
+    return problem(401, "login_failed", "The user name or the password is wrong.")
+
+
 def _auth(fleet: Fleet) -> APIRouter:
     router = APIRouter(prefix="/v0/auth")
 
     @router.post("/login")
-    async def login(body: dict[str, str]) -> Any:
+    async def login(request: Request, body: dict[str, str]) -> Any:
+        fleet.calls.append(("POST", "/v0/auth/login", {name: request.headers.get(name) for name in _TELLING} | body))
         if body["password"] != PASSWORD:
-            return problem(401, "login_failed", "The user name or the password is wrong.")
-        return _opened(fleet, body["username"])
+            return _not_let_in(body["password"])
+        return _opened(fleet, body["username"]) | {"device": f"device-of-{body['username']}"}
 
     @router.post("/setup")
     async def setup(body: dict[str, str]) -> Any:

@@ -76,8 +76,8 @@ class Fleet:
         self.announce("jobs", "job.updated", {"id": changed.id, "status": changed.status})
 
 
-def problem(status: int, code: str, message: str, hint: str | None = None) -> JSONResponse:
-    body = {"error": {"code": code, "message": message, "hint": hint, "request_id": "req-1", "details": None}}
+def problem(status: int, code: str, message: str, hint: str | None = None, details: Any = None) -> JSONResponse:
+    body = {"error": {"code": code, "message": message, "hint": hint, "request_id": "req-1", "details": details}}
     return JSONResponse(body, status)
 
 

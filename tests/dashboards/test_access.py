@@ -1,5 +1,6 @@
 """Who gets in: the login page, the cookie, pages and WebSockets, over real HTTP."""
 
+import dataclasses
 import re
 from collections.abc import AsyncIterator
 
@@ -8,8 +9,10 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from dashboards.app import create_app
+from dashboards.settings import DashboardSettings
 from tests.dashboards import fake_api, fake_fleet
-from tests.dashboards.servers import Running
+from tests.dashboards.servers import Running, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +63,29 @@ async def test_a_wrong_password_is_said_and_opens_nothing(browser: httpx2.AsyncC
     assert "The name or the password is wrong." in answer.text
     assert 'value="alice"' in answer.text
     assert "set-cookie" not in answer.headers
+
+
+async def test_the_api_is_told_whose_browser_it_is(settings: DashboardSettings, fleet: fake_fleet.Fleet) -> None:
+    """A browser that has logged in before shows that it has; the address goes with the key of the dashboard."""
+    with_key = dataclasses.replace(settings, service_key=fake_api.SERVICE_TOKEN)
+    with serving(lambda: create_app(with_key)) as running:
+        async with httpx2.AsyncClient(base_url=running.url, timeout=30) as browser:
+            first = await log_in(browser)
+            await log_in(browser)
+
+    assert re.search("muster_device=device-of-alice; HttpOnly; Max-Age=31536000; Path=/; SameSite=lax", str(first.headers))
+    told = [{name: body.get(name) for name in ("x-muster-client", "authorization", "device")} for _, _, body in fleet.calls]
+    same = {"x-muster-client": "127.0.0.1", "authorization": f"Bearer {fake_api.SERVICE_TOKEN}"}
+    assert told == [same | {"device": None}, same | {"device": "device-of-alice"}]
+
+
+async def test_too_many_attempts_are_said_in_the_language_of_the_page(browser: httpx2.AsyncClient) -> None:
+    form = FORM | {"password": fake_api.GUESSED_TOO_OFTEN}
+    english, japanese = [await browser.post("/login", data=form, headers={"accept-language": code}) for code in ("en", "ja")]
+
+    assert (english.status_code, japanese.status_code) == (429, 429)
+    assert "Try again in 40 s." in english.text
+    assert "40 秒後にもう一度お試しください" in japanese.text
 
 
 @pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)", ""])
