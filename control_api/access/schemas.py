@@ -5,9 +5,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import StringConstraints
 
-from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Wire
+from control_api.kit.wire import IdStr, Instant, LineStr, ModelIdStr, NameStr, Out, Wire
 
 Bytes = Annotated[int, Ge(0), Le(1 << 50)]
 PlacementPolicy = Literal["registered", "best-fit", "all", "off"]
@@ -88,7 +88,7 @@ class ApiKeyCreate(Wire):
     models: list[ModelIdStr] | None = None
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class ApiKeyOut(Out):

@@ -9,8 +9,7 @@ from sqlmodel import col, delete, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.automation.models import Job, JobEvent
-from control_api.errors import BadInput
-from control_api.kit.paging import decode_cursor, encode_cursor
+from control_api.kit.paging import decode_row_cursor, encode_cursor
 
 # What ansible-runner calls the end of a task on a host.
 _TASK_OK = ("runner_on_ok", "runner_on_async_ok")
@@ -29,11 +28,9 @@ async def slowest_tasks(session: AsyncSession, job: Job, limit: int) -> list[Job
 
 async def page_changes(session: AsyncSession, job: Job, cursor: str | None, limit: int) -> tuple[list[JobEvent], str | None]:
     """Return a page of what the latest attempt changed, in order."""
-    after = decode_cursor(cursor) if cursor else "0"
-    if not after.isdigit():
-        raise BadInput("cursor is not one that this API gave out.", code="bad_cursor")
+    after = decode_row_cursor(cursor) if cursor else 0
     changed = select(JobEvent).where(*_of_attempt(job), JobEvent.status == "changed", col(JobEvent.event).in_(_TASK_OK))
-    statement = changed.where(col(JobEvent.id) > int(after)).order_by(col(JobEvent.id)).limit(limit + 1)
+    statement = changed.where(col(JobEvent.id) > after).order_by(col(JobEvent.id)).limit(limit + 1)
     rows = list((await session.exec(statement)).all())
     return rows[:limit], encode_cursor(str(rows[limit - 1].id)) if len(rows) > limit else None
 

@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from control_api.automation.states import HostStatus, JobPurpose, JobStatus
-from control_api.kit.wire import LineStr, Out, Page, Wire
+from control_api.kit.wire import Instant, LineStr, Out, Page, Wire
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
 
@@ -134,7 +134,7 @@ class JobEventIn(Out):
 
     counter: Annotated[int, Ge(1), Le(1 << 31)]
     event: LineStr
-    at: AwareDatetime
+    at: Instant
     host: Text | None = None
     play: Text | None = None
     role: Text | None = None
@@ -148,9 +148,9 @@ class JobEventIn(Out):
 class ExternalEnd(Wire):
     """How an external run ended. ``events``: how many it sent in all."""
 
-    rc: int
-    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0)]]] = Field(default_factory=dict)
-    events: Annotated[int, Ge(0)]
+    rc: Annotated[int, Ge(-(1 << 31)), Le(1 << 31)]
+    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0), Le(1 << 31)]]] = Field(default_factory=dict)
+    events: Annotated[int, Ge(0), Le(1 << 31)]
 
 
 class JobEventsIn(Wire):

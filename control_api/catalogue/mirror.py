@@ -144,7 +144,7 @@ class _MirrorFiles(HubFiles):
         """Yield an answer with the file, or the part of it that was asked for."""
         with self._directory.path(repo, path).open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            found = re.match(r"bytes=(\d+)-(\d*)$", byte_range or "")
+            found = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", byte_range or "")
             start = int(found[1]) if found else 0
             end = min(size, int(found[2]) + 1) if found and found[2] else size
             if start >= size:

@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from control_api.errors import BadInput
 
-_REPO = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}$")
-_SEGMENT = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]{0,254}$")
-_PART = re.compile(r"^(?P<stem>.+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.gguf$")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]{0,254}")
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})\.gguf")
 _QUANTIZATION = re.compile(
     r"(?:^|[-._])((?:UD-)?(?:I?Q\d+(?:_[A-Z0-9]+)*|MXFP4(?:_MOE)?|BF16|F16|F32))(?=[-._]|$)",
     re.IGNORECASE,
@@ -61,7 +61,7 @@ def _from_url(text: str, hub_host: str) -> Source:
 
 
 def _checked(repo: str, path: str | None, revision: str | None) -> Source:
-    if not _REPO.match(repo) or ".." in repo or "--" in repo:
+    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
         raise BadInput(f"{repo!r} is not a repository of the form owner/name.", code="bad_source")
     if path is not None:
         check_path(path)
@@ -71,7 +71,7 @@ def _checked(repo: str, path: str | None, revision: str | None) -> Source:
 def check_path(path: str) -> None:
     """Raise ``BadInput`` unless the path is plain and relative."""
     segments = path.split("/")
-    if len(path) > 1024 or not all(_SEGMENT.match(s) and s not in (".", "..") for s in segments):
+    if len(path) > 1024 or not all(_SEGMENT.fullmatch(s) and s not in (".", "..") for s in segments):
         raise BadInput("The file's name must be a plain relative path.", code="bad_file_name")
 
 
@@ -97,7 +97,7 @@ def choices(repo: str, paths: Collection[str]) -> str:
 
 def parts_of(path: str) -> list[str]:
     """Return all parts of a split model, in order, given any of them; for a single file only itself."""
-    match = _PART.match(path)
+    match = _PART.fullmatch(path)
     if not match:
         return [path]
     total = int(match["total"])

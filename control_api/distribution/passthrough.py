@@ -19,7 +19,7 @@ from control_api.distribution.fetch_models import FetchGrant, GrantState
 from control_api.errors import Forbidden, NotFound, Unavailable
 from control_api.fleet.models import Node
 
-_RANGE = re.compile(r"^bytes=\d+-\d*$")
+_RANGE = re.compile(r"bytes=[0-9]{1,18}-[0-9]{0,18}")
 _PASSED_ON = ("content-length", "content-range", "etag", "accept-ranges", "last-modified")
 
 
@@ -46,7 +46,7 @@ async def open_stream(files: HubFiles, repo: str, revision: str, path: str, byte
     Raises ``Unavailable`` when the hub does not give the file.
     """
     stack = AsyncExitStack()
-    wanted = byte_range if byte_range and _RANGE.match(byte_range) else None
+    wanted = byte_range if byte_range and _RANGE.fullmatch(byte_range) else None
     try:
         answer = await stack.enter_async_context(files.open(repo, revision, path, byte_range=wanted))
         if answer.status_code not in (200, 206):

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, MaxLen, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import Field, StringConstraints, model_validator
 
 from control_api.access.schemas import PlacementPolicy
@@ -185,7 +185,7 @@ class FetchRequest(Wire):
     """``POST /v0/nodes/{id}/fetches``: where may this node get these bytes now?"""
 
     sha256: Sha256Str
-    have_bytes: Annotated[int, Ge(0)] = 0
+    have_bytes: Annotated[int, Ge(0), Le(1 << 62)] = 0
     failed: Annotated[list[FailedSource], MaxLen(64)] = []
 
     @property

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, AwareDatetime, Field, HttpUrl, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, HttpUrl, StringConstraints, field_validator
 
 from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
-from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
+from control_api.kit.wire import IdStr, Instant, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOSTNAME = re.compile(rf"({_LABEL}\.)*(?!(\d+|0[xX][0-9A-Fa-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
@@ -251,11 +251,11 @@ class ModelReport(Out):
     size: Count | None = None
     held: Annotated[list[Sha256Str], MaxLen(1000)] = Field(default=[], description="Digests of its files that are there.")
     source: Annotated[str, StringConstraints(max_length=512)] | None = None
-    installed_at: AwareDatetime | None = None
+    installed_at: Instant | None = None
     slots: Annotated[int, Ge(0), Le(100_000)] = 0
     in_flight: Annotated[int, Ge(0), Le(1_000_000)] = 0
     device: Literal["cuda", "cpu"] | None = None
-    gpu_layers: int | None = None
+    gpu_layers: Annotated[int, Ge(-1), Le(1_000_000)] | None = None
 
 
 class GpuMetrics(Out):
@@ -275,7 +275,7 @@ class NodeError(Out):
 
     code: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
     message: Text
-    at: AwareDatetime
+    at: Instant
 
 
 class Heartbeat(Out):

@@ -1,5 +1,6 @@
 """HTTP plumbing: sessions as dependencies, request ids, a body limit, and errors in one shape."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from control_api.kit.ids import new_id
 
 log = structlog.get_logger()
 
-_REQUEST_ID = re.compile(rb"^[A-Za-z0-9._-]{1,128}$")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
 async def _read(request: Request) -> AsyncIterator[AsyncSession]:
@@ -81,7 +82,7 @@ class RequestContext:
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        request_id = given.decode() if _REQUEST_ID.match(given) else new_id()
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         length = headers.get(b"content-length", b"0")
@@ -119,6 +120,13 @@ class RequestContext:
             raise _Refused(Unauthenticated("The credential is not valid."))
 
 
+class _Problem(JSONResponse):
+    """An error in plain ASCII: it may repeat what somebody sent, which need not be text that can be encoded."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
 def _too_large(limit_bytes: int, why: str = "") -> TooLarge:
     return TooLarge(f"The body is larger than {limit_bytes} bytes{why}.")
 
@@ -148,7 +156,7 @@ def _problem(code: str, message: str, request_id: str, hint: str | None = None, 
 def _render(request: Request, error: MusterError) -> JSONResponse:
     request_id = getattr(request.state, "request_id", "")
     body = _problem(error.code, error.message, request_id, error.hint, error.details)
-    return JSONResponse(body, error.status, error.headers)
+    return _Problem(body, error.status, error.headers)
 
 
 async def _muster_error(request: Request, error: MusterError) -> JSONResponse:

@@ -13,6 +13,8 @@ from control_api.errors import BadInput
 
 # Parameters of queries. Not FastAPI's own: supervisors import this module and nothing of the web.
 Limit = Annotated[int, Field(ge=1, le=500, description="Rows of a page.")]
+# What fits into 63 bits, as the databases' integers do.
+_MAX_ROW_DIGITS = 18
 Cursor = Annotated[str | None, Field(max_length=512, description="`next_cursor` of the page before.")]
 
 
@@ -24,9 +26,24 @@ def encode_cursor(key: str) -> str:
 def decode_cursor(cursor: str) -> str:
     """Return the key in a cursor. Raises ``BadInput`` if it is not one of ours."""
     try:
-        return base64.urlsafe_b64decode(cursor.encode()).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise BadInput("cursor is not one that this API gave out.", code="bad_cursor") from error
+        key = base64.urlsafe_b64decode(cursor.encode()).decode()
+    except (binascii.Error, UnicodeError) as error:
+        raise _not_ours() from error
+    if not key.isprintable():
+        raise _not_ours()
+    return key
+
+
+def decode_row_cursor(cursor: str) -> int:
+    """Return the row id in a cursor. Raises ``BadInput`` if there is none."""
+    key = decode_cursor(cursor)
+    if not key.isascii() or not key.isdigit() or len(key) > _MAX_ROW_DIGITS:
+        raise _not_ours()
+    return int(key)
+
+
+def _not_ours() -> BadInput:
+    return BadInput("cursor is not one that this API gave out.", code="bad_cursor")
 
 
 async def page[Row](

@@ -1,8 +1,9 @@
 """Building blocks of request and response schemas: base classes, constrained strings, paged lists."""
 
+from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 NameStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 TagStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9:._/ -]*$")]
@@ -10,6 +11,17 @@ IdStr = Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=r"
 ModelIdStr = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
 Sha256Str = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 LineStr = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be between the years 1 and 9999 in UTC") from None
+
+
+# A time that a caller gives. At the calendar's edges another time zone's can be outside of it.
+Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 
 
 class Wire(BaseModel):

@@ -10,8 +10,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.errors import BadInput
-from control_api.kit.paging import decode_cursor, encode_cursor
+from control_api.kit.paging import decode_row_cursor, encode_cursor
 from control_api.telemetry.models import RequestHistory
 
 PRUNED_AT_ONCE = 5000
@@ -64,16 +63,9 @@ async def page_requests(
         failed = sa.or_(col(RequestHistory.status) >= 400, col(RequestHistory.error_code).is_not(None))
         statement = statement.where(failed if wanted.failed else sa.not_(failed))
     if cursor:
-        statement = statement.where(col(RequestHistory.id) < _id_in(cursor))
+        statement = statement.where(col(RequestHistory.id) < decode_row_cursor(cursor))
     rows = list((await session.exec(statement.order_by(col(RequestHistory.id).desc()).limit(limit + 1))).all())
     return (rows, None) if len(rows) <= limit else (rows[:limit], encode_cursor(str(rows[limit - 1].id)))
-
-
-def _id_in(cursor: str) -> int:
-    try:
-        return int(decode_cursor(cursor))
-    except ValueError as error:
-        raise BadInput("cursor is not one that this API gave out.", code="bad_cursor") from error
 
 
 async def get_request(session: AsyncSession, id_: int) -> RequestHistory | None:

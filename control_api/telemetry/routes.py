@@ -4,13 +4,12 @@ import zlib
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import AwareDatetime
 
 from control_api.access.principal import Operator, Reader
 from control_api.errors import NotFound
 from control_api.kit.http import TelemetryRead
 from control_api.kit.paging import Cursor, Limit
-from control_api.kit.wire import LineStr, Page
+from control_api.kit.wire import Instant, LineStr, Page
 from control_api.telemetry import repository
 from control_api.telemetry.schemas import RequestDetail, RequestOut
 
@@ -28,7 +27,7 @@ async def list_requests(
     caller_id: Annotated[LineStr | None, Query(description="`key:<id>`, `token:user:<name>` or `token:job:<id>`.")] = None,
     request_id: Annotated[LineStr | None, Query(description="`x-request-id` of the answer.")] = None,
     failed: Annotated[bool | None, Query(description="Only those that failed, or only those that did not.")] = None,
-    since: AwareDatetime | None = None,
+    since: Instant | None = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[RequestOut]:

@@ -1,0 +1,70 @@
+"""Values at the edges of what can be said: an answer names what is wrong, and never is it the server's fault."""
+
+import base64
+
+import pytest
+
+from tests.fleet.reports import PlayedNode, bearer
+from tests.running import Api
+
+pytestmark = pytest.mark.anyio
+
+DATES = ("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59")
+JSON = {"content-type": "application/json"}
+
+
+def cursor(key: str) -> str:
+    """Return a cursor as the API writes them."""
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+async def test_dates_at_the_edges_of_the_calendar_are_refused_where_they_are_given(api: Api) -> None:
+    node = await PlayedNode.enrolled(api)
+    run = (await api.http.post("/v0/jobs", json={"playbook": "mine.yml", "hosts": ["gpu-01"], "external": True})).json()
+    beat = {"instance_id": "a", "seq": 1}
+    for date in DATES:
+        answers = {
+            "since": await api.http.get("/v0/requests", params={"since": date}),
+            "expires_at": await api.http.post("/v0/api-keys", json={"name": "k", "scopes": ["read"], "expires_at": date}),
+            "at": await api.http.post(
+                f"/v0/jobs/{run['id']}/events", json={"events": [{"counter": 1, "event": "x", "at": date}]}
+            ),
+            "installed_at": await api.http.post(
+                f"/v0/nodes/{node.id}/heartbeat",
+                json=beat | {"models": [{"id": "m:1", "state": "ready", "installed_at": date}]},
+                headers=bearer(node.token),
+            ),
+            "errors.0.at": await api.http.post(
+                f"/v0/nodes/{node.id}/heartbeat",
+                json=beat | {"errors": [{"code": "x", "message": "m", "at": date}]},
+                headers=bearer(node.token),
+            ),
+        }
+        for field, answer in answers.items():
+            assert answer.status_code == 422, field
+            assert field in answer.json()["error"]["message"]
+
+
+async def test_a_cursor_that_is_none_of_ours_is_refused_wherever_rows_are_listed(api: Api) -> None:
+    await api.http.post("/v0/hosts", json={"name": "gpu-01", "address": "10.0.0.1"})
+    job = (await api.http.post("/v0/jobs", json={"playbook": "mine.yml", "hosts": ["gpu-01"], "external": True})).json()
+    for path in ("/v0/requests", f"/v0/jobs/{job['id']}/changes"):
+        for key in ("²", "1_0", "-1", "9" * 19, "9" * 5000, "１", ""):
+            answer = await api.http.get(path, params={"cursor": cursor(key)[:512]})
+            assert answer.status_code == 422 or key == "", (path, key)
+    for path in ("/v0/hosts", "/v0/nodes", "/v0/jobs", "/v0/models", "/v0/tasks", "/v0/alerts", "/v0/requests"):
+        assert (await api.http.get(path, params={"cursor": cursor("a\0b")})).status_code == 422
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000, '"\\ud800"', "NaN", "1e999"])
+async def test_a_number_or_text_that_nothing_can_hold_is_refused(api: Api, value: str) -> None:
+    bodies = [
+        f'{{"name": "gpu-01", "address": "10.0.0.1", "variables": {{"node_service_slots": {value}}}}}',
+        f'{{"name": "gpu-01", "address": "10.0.0.1", "variables": {{{value if value[0] == chr(34) else 1}: 1}}}}',
+        f'{{"name": "gpu-01", "address": "10.0.0.1", "port": {value}}}',
+        f'{{"name": "gpu-01", "address": "10.0.0.1", {value if value[0] == chr(34) else 1}: 1}}',
+    ]
+    for body in bodies:
+        answer = await api.http.post("/v0/hosts", content=body, headers=JSON)
+        assert 400 <= answer.status_code < 500, body[:80]
+        assert answer.json()["error"]["message"]
