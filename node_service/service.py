@@ -245,5 +245,5 @@ class NodeService:
                 await part.run()
             except Exception as error:
                 log.exception("internal error", part=type(part).__name__)
-                self.problems.raise_("internal_error", f"{type(part).__name__}: {error!r}")
+                self.problems.raise_("internal_error", f"{type(part).__name__}: {type(error).__name__}: {error}")
             await asyncio.sleep(_RESTART_S)

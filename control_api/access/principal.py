@@ -32,6 +32,7 @@ class Principal:
     session: the user's, as tokens name it.
     lent: what a job may do on its own hosts, where a path lets jobs in at all: no more than who asked for it may do now.
     speaks_for: whose wishes a job carries out: what it holds is held by them.
+    asked_by: by whose id the rights of a job are looked up.
     models, is_rate_limited, expires_at: the limits of the credential; what is derived from it has no wider ones.
     """
 
@@ -44,13 +45,16 @@ class Principal:
     host_ids: frozenset[str] = field(default_factory=frozenset)
     lent: frozenset[Scope] = field(default_factory=frozenset)
     speaks_for: str | None = None
+    asked_by: str | None = None
     models: frozenset[str] | None = None
     is_rate_limited: bool = False
     expires_at: datetime | None = None
 
     @property
     def asker(self) -> str | None:
-        """Return by whose id a job of this caller looks up its rights; None: Muster asks itself."""
+        """Return by whose id to look up the rights of what this caller leaves behind: jobs, tickets. None: Muster's own."""
+        if self.kind == "job":
+            return self.asked_by
         return None if self.kind == "schedule" else f"{self.kind}:{self.id}"
 
     @property

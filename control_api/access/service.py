@@ -100,11 +100,12 @@ class AccessService:
             host_ids=frozenset(claims["hosts"]),
             lent=lent_to_jobs(asker.scopes),
             speaks_for=claims.get("speaks_for"),
+            asked_by=job.asker,
             expires_at=min(ends_at, asker.expires_at or ends_at),
         )
 
     async def asker(self, session: AsyncSession, asker: str | None) -> Principal:
-        """Return whoever asks for a job, with the rights that they have now. Raises ``Unauthenticated`` if they are gone."""
+        """Return whoever asked for something, with the rights that they have now. Raises ``Unauthenticated`` if gone."""
         if asker is None:
             return SCHEDULE
         kind, _, id_ = asker.partition(":")
@@ -112,7 +113,7 @@ class AccessService:
             return _of_key(key)
         if kind == "user" and (user := await repository.get_user(session, id_)):
             return Principal("user", user.id, user.name, with_implied(user.scopes))
-        raise Unauthenticated("Whoever asked for this job has no access any more.", code="asker_gone")
+        raise Unauthenticated("Whoever asked for this has no access any more.", code="asker_gone")
 
     def issue_job_token(
         self, job_id: str, attempt: int, host_ids: list[str], ttl_s: int, *, speaks_for: str | None = None

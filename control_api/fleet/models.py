@@ -57,13 +57,17 @@ class Host(ControlTable, table=True):
 
 
 class EnrolmentTicket(ControlTable, table=True):
-    """A one-use secret with which a node registers. Without a host it makes a node that waits for approval."""
+    """A one-use secret with which a node registers. Without a host it makes a node that waits for approval.
+
+    ``asker``: by whose id to look up whether whoever asked for it still may; null: Muster itself.
+    """
 
     __tablename__ = "enrolment_ticket"
 
     id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
     ticket_hash: str = Field(unique=True, max_length=64)
     host_id: str | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE", index=True, max_length=36)
+    asker: str | None = Field(default=None, max_length=64)
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime
     used_at: datetime | None = None

@@ -43,7 +43,7 @@ def _nodes(request: Request) -> NodeService:
 @router.post("/nodes/register", status_code=201)
 async def register(request: Request, ticket: Bearer, body: RegisterRequest, session: WriteSession) -> RegisterOut:
     """Register a node with a one-use enrolment ticket."""
-    node, token = await _nodes(request).register(session, ticket, body)
+    node, token = await _nodes(request).register(session, ticket, body, request.state.access.asker)
     return RegisterOut(
         node_id=node.id,
         node_token=token,

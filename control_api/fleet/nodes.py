@@ -1,12 +1,14 @@
 """Rules of nodes: registration, approval, drains, and every change of state."""
 
 import ipaddress
+from collections.abc import Awaitable, Callable
 
 from pydantic import HttpUrl
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.access.principal import Principal
-from control_api.errors import BadInput, Conflict, NotFound, Unauthenticated
+from control_api.access.principal import Principal, check_scope
+from control_api.access.schemas import Scope
+from control_api.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 from control_api.fleet import holds, repository
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import EnrolmentTicket, Host, Node, NodeTransition
@@ -19,6 +21,8 @@ from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox, new_token, token_hash
 from control_api.settings import Settings
 
+RightsOf = Callable[[AsyncSession, str | None], Awaitable[Principal]]
+
 
 class NodeService:
     """Manages nodes. Identity is the host of the ticket, never what a node says of itself."""
@@ -28,17 +32,21 @@ class NodeService:
         self._box = routing_box
         self.hooks = hooks
 
-    async def register(self, session: AsyncSession, ticket: str, wanted: RegisterRequest) -> tuple[Node, str]:
+    async def register(
+        self, session: AsyncSession, ticket: str, wanted: RegisterRequest, rights_of: RightsOf
+    ) -> tuple[Node, str]:
         """Register a node with a one-use ticket and return it with its new token.
 
-        Raises ``Unauthenticated`` for a ticket that is unknown, used or expired, ``BadInput`` for a ``base_url`` that is not
-        the host's, ``Conflict`` if a node of another host has the name.
+        Raises ``Unauthenticated`` for a ticket that is unknown, used or expired, or whose asker may not enrol any more,
+        ``BadInput`` for a ``base_url`` that is not the host's, ``Conflict`` if a node of another host has the name.
         """
         used = await repository.use_ticket(session, token_hash(ticket))
         if not used:
-            raise Unauthenticated(
-                "The enrolment ticket is unknown, used or expired.", code="bad_ticket", hint="Run the playbook again."
-            )
+            raise _bad_ticket("is unknown, used or expired")
+        try:
+            check_scope(await rights_of(session, used.asker), Scope.OPERATE if used.host_id else Scope.ADMIN)
+        except (Unauthenticated, Forbidden) as error:
+            raise _bad_ticket("is of somebody who may not enrol nodes any more") from error
         host = await repository.get_host(session, used.host_id) if used.host_id else None
         self._check_base_url(host, wanted.base_url)
         node = await self._node_for(session, used, host, wanted)
@@ -169,3 +177,7 @@ def _normal(address: str) -> str:
         return str(ipaddress.ip_address(address.strip("[]")))
     except ValueError:
         return address.lower().rstrip(".")
+
+
+def _bad_ticket(why: str) -> Unauthenticated:
+    return Unauthenticated(f"The enrolment ticket {why}.", code="bad_ticket", hint="Run the playbook again.")

@@ -127,13 +127,13 @@ async def enrol(
     if node and not force:
         hint = "Use force=true if the node has lost its token."
         raise Conflict(f"Host {host.name!r} has a registered node.", code="already_registered", hint=hint)
-    return await _fleet(request).enrol(session, host)
+    return await _fleet(request).enrol(session, host, principal)
 
 
 @router.post("/enrolments", status_code=201)
-async def enrol_pending(request: Request, _: Admin, session: WriteSession) -> EnrolmentOut:
+async def enrol_pending(request: Request, principal: Admin, session: WriteSession) -> EnrolmentOut:
     """Return a one-use token for a node on no host of ours; it waits for approval."""
-    return await _fleet(request).enrol(session, None)
+    return await _fleet(request).enrol(session, None, principal)
 
 
 @router.get("/inventory")

@@ -167,7 +167,7 @@ class FleetService:
         session.add(host)
         return host
 
-    async def enrol(self, session: AsyncSession, host: Host | None) -> EnrolmentOut:
+    async def enrol(self, session: AsyncSession, host: Host | None, by: Principal) -> EnrolmentOut:
         """Return a one-use ticket for a host's node; without a host: for a node that waits for approval.
 
         Raises ``Conflict`` for a host that is only proposed.
@@ -176,7 +176,9 @@ class FleetService:
         await repository.delete_old_tickets(session)
         ticket = new_token("mt")
         expires_at = utcnow() + timedelta(seconds=self._settings.ticket_ttl_s)
-        session.add(EnrolmentTicket(ticket_hash=token_hash(ticket), host_id=host.id if host else None, expires_at=expires_at))
+        made = EnrolmentTicket(ticket_hash=token_hash(ticket), host_id=host.id if host else None, expires_at=expires_at)
+        made.asker = by.asker
+        session.add(made)
         return EnrolmentOut(ticket=ticket, expires_at=expires_at)
 
     async def add_credential(self, session: AsyncSession, wanted: CredentialCreate) -> Credential:

@@ -110,7 +110,7 @@ class InventoryModule(BaseInventoryPlugin):
         except HostRefused as error:
             return str(error)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            return f"a host is not said in a way that this plugin understands: {error!r}"
+            return f"a host is not said in a way that this plugin understands: {type(error).__name__}: {error}"
         for group in groups:
             self.inventory.add_host(name, group=self.inventory.add_group(group))
         for key, value in variables.items():

@@ -76,4 +76,4 @@ class ExternalEngine:
         except httpx2.HTTPError as error:
             raise EngineStartFailed(f"{url} does not answer: {error or type(error).__name__}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise EngineStartFailed(f"{url} gives no list of models: {error!r}") from error
+            raise EngineStartFailed(f"{url} gives no list of models: {type(error).__name__}: {error}") from error

@@ -133,7 +133,7 @@ class Provisioner:
         except Exception as error:
             # The worker must outlive what one model does to it; the operator must see it.
             log.exception("provisioning failed unexpectedly", model=record.spec.id)
-            self._fail(record, f"internal error: {error!r}")
+            self._fail(record, f"internal error: {type(error).__name__}: {error}")
 
     async def _still_good(self, record: ModelRecord) -> bool:
         """Verify what is here for a new order; the engine goes on meanwhile."""

@@ -23,7 +23,7 @@ from control_api.kit.clock import utcnow
 from control_api.router.repository import StoreSource
 from control_api.router.settings import RouterSettings
 from tests.access.test_access import make_admin
-from tests.fleet.reports import bearer
+from tests.fleet.reports import add_host, bearer, register, ticket_for
 from tests.router.running import running_router
 from tests.running import Api, until
 
@@ -222,6 +222,22 @@ async def test_tokens_of_a_job_end_with_it_and_with_the_key_that_asked_for_it(ap
         await refused_by_and_by(http, tokens[0])
         await api.http.delete(f"/v0/api-keys/{key['id']}")
         await refused_by_and_by(http, tokens[1])
+
+
+async def test_a_ticket_is_good_while_whoever_asked_for_it_may_enrol_nodes(api: Api) -> None:
+    key = await new_key(api, "operate")
+    host = await add_host(api)
+    asked = await api.http.post(f"/v0/hosts/{host['id']}/enrolment", headers=bearer(key["key"]))
+    ticket = asked.json()["ticket"]
+    keys = update(ApiKey).where(col(ApiKey.id) == key["id"])
+    await changed(api, keys.values(scopes=["read"]))
+    narrowed = await register(api, ticket)
+    await changed(api, keys.values(scopes=["operate"]), delete(ApiKey).where(col(ApiKey.id) == key["id"]))
+    gone = await register(api, ticket)
+    good = await register(api, await ticket_for(api, host))
+
+    assert [answer.status_code for answer in (narrowed, gone, good)] == [401, 401, 201]
+    assert narrowed.json()["error"]["code"] == gone.json()["error"]["code"] == "bad_ticket"
 
 
 async def test_the_message_about_a_scope_is_a_sentence(api: Api) -> None:

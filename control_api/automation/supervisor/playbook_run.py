@@ -82,5 +82,5 @@ def _run(call: PlaybookCall) -> Ended:
             ignore_logging=True,
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the run is over and the job must say so
-        return Ended(None, f"ansible-runner failed: {error!r}")
+        return Ended(None, f"ansible-runner failed: {type(error).__name__}: {error}")
     return Ended(runner.rc)
