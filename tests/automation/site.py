@@ -12,9 +12,10 @@ import httpx2
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from control_api.access.api_keys import api_key_row
 from control_api.access.schemas import ApiKeyCreate
 from control_api.access.schemas import Scope as KeyScope
-from control_api.access.service import AccessService, api_key_row
+from control_api.access.service import AccessService
 from control_api.access.tokens import Signer, new_signing_key
 from control_api.automation import check_routes, repository, routes
 from control_api.automation.drift import DriftService

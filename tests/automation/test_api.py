@@ -4,8 +4,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlmodel import col, update
 
 from control_api.automation import repository
+from control_api.automation.orders import OrderDesk
+from control_api.errors import Conflict
+from control_api.fleet.models import Host
 from tests.automation.site import Site
 
 pytestmark = pytest.mark.anyio
@@ -139,3 +143,16 @@ async def test_nobody_writes_into_a_job_that_is_not_their_own_run(site: Site) ->
     await site.add_host("gpu-01")
     job_id = await site.start("site.yml", "gpu-01")
     assert (await error(site, f"/v0/jobs/{job_id}/events", {"events": [an_event(1)]}, 403))["code"] == "not_your_job"
+
+
+async def test_what_a_job_logs_in_with_is_given_for_accepted_hosts_only(site: Site) -> None:
+    host = await site.add_host("gpu-01")
+    job_id = await site.start("site.yml", "gpu-01")
+    async with site.database.control.write() as session:
+        await session.exec(update(Host).where(col(Host.id) == host.id).values(accepted_at=None))
+    desk = OrderDesk(site.settings, site.access, site.fleet, site.playbooks)
+    async with site.database.control.write() as session:
+        with pytest.raises(Conflict, match="gpu-01") as refused:
+            await desk.make(session, await site.jobs.get(session, job_id))
+        assert (await site.fleet.inventory(session, [host.id])).hosts == []
+    assert refused.value.code == "host_proposed"

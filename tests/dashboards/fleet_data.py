@@ -18,6 +18,17 @@ def identifier(number: int) -> str:
     return f"0199a000-0000-7000-8000-{number:012d}"
 
 
+# A host that an operator added.
+PROPOSED: dict[str, Any] = {
+    "acceptance": "proposed",
+    "accepted_at": None,
+    "accepted_by": None,
+    "node_id": None,
+    "host_key": None,
+    "tags": [],
+}
+
+
 def host(number: int, name: str, state: str = "provisioned", **fields: Any) -> HostOut:
     defaults: dict[str, Any] = {
         "id": identifier(number),

@@ -17,6 +17,7 @@ def rich_fleet() -> Fleet:
         data.host(4, "gpu-04", tags=["site:osaka", "h100"]),
         data.host(5, "gpu-05", "failed"),
         data.host(6, "gpu-06", "unprovisioned", node_id=None, host_key=None),
+        data.host(7, "gpu-07", "unprovisioned", **data.PROPOSED),
     ]
     reason = "gpu-05: The node service did not answer on port 8090 within 60 s."
     recap = {"gpu-05": {"ok": 22, "changed": 3, "failed": 1, "unreachable": 0, "skipped": 4}}

@@ -81,6 +81,7 @@ async def test_nothing_reaches_a_proposed_host(api: Api) -> None:
     assert drift == {"gpu-01": "No admin has accepted it yet.", "gpu-02": "It was never checked."}
 
 
+@pytest.mark.parametrize("api", ["sqlite", "postgresql"], indirect=True)
 async def test_only_an_admin_accepts_and_that_is_on_record(api: Api) -> None:
     header = await operator(api)
     host = await proposed(api, header)
