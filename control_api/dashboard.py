@@ -1,8 +1,14 @@
 """Serves the dashboard. By itself, so that its process loads nothing of the servers: it knows only the API and the router."""
 
+import uvicorn
+
+from control_api.kit.serving import uvicorn_config
 from control_api.settings import DASHBOARD_KEY_FILE, Settings
-from dashboards.app import serve
+from dashboards.app import create_app
 from dashboards.settings import DashboardSettings
+
+# What is typed or pasted into a page comes as one message; the API takes no more than half of it.
+LARGEST_MESSAGE_BYTES = 8 << 20
 
 
 async def serve_dashboard(settings: Settings) -> None:
@@ -18,4 +24,12 @@ async def serve_dashboard(settings: Settings) -> None:
         service_key=settings.dashboard_api_key.get_secret_value() if settings.dashboard_api_key else None,
         service_token_file=settings.state_dir / DASHBOARD_KEY_FILE,
     )
-    await serve(wanted)
+    config = uvicorn_config(
+        create_app(wanted),
+        wanted.host,
+        wanted.port,
+        wanted.trusted_proxies,
+        largest_message_bytes=LARGEST_MESSAGE_BYTES,
+        deflate=True,
+    )
+    await uvicorn.Server(config).serve()

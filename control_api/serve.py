@@ -1,6 +1,5 @@
 """The processes of the control plane that use its store: what ``muster serve api``, ``router`` and ``worker`` run."""
 
-from collections.abc import Sequence
 from contextlib import aclosing
 
 import uvicorn
@@ -10,6 +9,7 @@ from control_api.app import create_app, wire, worker_of
 from control_api.catalogue.hub import Hub
 from control_api.keys import load_keys, load_routing_key
 from control_api.kit.database import Database
+from control_api.kit.serving import uvicorn_config
 from control_api.kit.systemd import notify_ready
 from control_api.migrations import runner
 from control_api.router import memory
@@ -19,29 +19,6 @@ from control_api.router.repository import StoreSource
 from control_api.router.serve import serve
 from control_api.router.settings import RouterSettings
 from control_api.settings import Settings
-
-SHUTDOWN_S = 10
-
-
-def uvicorn_config(app: object, host: str, port: int, trusted_proxies: Sequence[str] = ()) -> uvicorn.Config:
-    """Return how we serve an ASGI app: no access log, a bounded shutdown, logs as configured by us.
-
-    Parameters
-    ----------
-    trusted_proxies: networks; who connects from elsewhere is not believed about for whom.
-    """
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        host=host,
-        port=port,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        ws_max_size=1 << 16,
-        proxy_headers=bool(trusted_proxies),
-        forwarded_allow_ips=list(trusted_proxies),
-    )
 
 
 async def serve_api(settings: Settings, *, with_worker: bool, local_node: bool) -> None:

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import panel as pn
-import uvicorn
 from fastapi import FastAPI
 from panel import ui
 from panel.io.fastapi import add_applications
@@ -22,7 +21,6 @@ from dashboards.theme import component_theme, css_variables
 from dashboards.web import LANGUAGE_COOKIE, Web
 
 SCHEME_COOKIE = "muster_scheme"
-SHUTDOWN_S = 5
 
 # Nothing is ever loaded from another site. Bokeh compiles its callbacks in the browser, hence the two 'unsafe'.
 POLICY = (
@@ -61,22 +59,6 @@ def create_app(settings: DashboardSettings) -> FastAPI:
     )
     app.add_middleware(SecurityHeaders)
     return app
-
-
-async def serve(settings: DashboardSettings) -> None:
-    """Serve the dashboard until the process is told to stop."""
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-    )
-    await uvicorn.Server(config).serve()
 
 
 def _tab(runtime: Runtime) -> ui.Page:

@@ -23,6 +23,8 @@ _Shape = TypeVar("_Shape", bound=BaseModel)
 
 _MAX_FAILED = 64
 _TIMEOUT = httpx2.Timeout(15.0, connect=5.0)  # seconds
+# Longer than between two heartbeats, so that they share a connection.
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
 
 
 def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
@@ -39,7 +41,7 @@ class ControlClient:
 
     def __init__(self, api_url: str, identities: IdentityStore, tls: ssl.SSLContext) -> None:
         self._identities = identities
-        self._http = httpx2.AsyncClient(base_url=api_url, timeout=_TIMEOUT, verify=tls)
+        self._http = httpx2.AsyncClient(base_url=api_url, timeout=_TIMEOUT, limits=_LIMITS, verify=tls)
 
     async def register(self, ticket: str, facts: dict[str, Any]) -> Registration:
         """Exchange an enrolment ticket and the node's facts for an identity."""

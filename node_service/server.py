@@ -1,6 +1,7 @@
 """Runs the application under uvicorn; SIGTERM drains before it stops."""
 
 import asyncio
+import json
 import signal
 from types import FrameType
 
@@ -8,14 +9,28 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from node_service.bounds import Fault
+from node_service.connection import BoundedHttp
+from node_service.errors import openai_error
 from node_service.service import NodeService
 from node_service.settings import Settings
 
 __all__ = ["run_server"]
 
 _CLOSE_GRACE_S = 5
+# Longer than routers and the control API keep a connection for another request: it is never closed under one of theirs.
+_KEEP_ALIVE_S = 75
 
 log = structlog.get_logger(__name__)
+
+
+class Http(BoundedHttp):
+    """A connection whose refusals have OpenAI's shape."""
+
+    @staticmethod
+    def error_body(fault: Fault) -> bytes:
+        """Return the body of a refusal."""
+        return json.dumps(openai_error(fault.message, type="invalid_request_error", code=fault.code)).encode()
 
 
 def run_server(app: FastAPI, settings: Settings) -> bool:
@@ -24,10 +39,13 @@ def run_server(app: FastAPI, settings: Settings) -> bool:
         app,
         host=settings.listen_host,
         port=settings.listen_port,
+        http=Http,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_CLOSE_GRACE_S,
+        timeout_keep_alive=_KEEP_ALIVE_S,
     )
     server = _DrainingServer(config, app.state.node)
     server.run()

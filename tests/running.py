@@ -15,10 +15,10 @@ from control_api.app import create_app
 from control_api.client import Client
 from control_api.kit.database import Database
 from control_api.kit.secretbox import SecretBox
+from control_api.kit.serving import uvicorn_config
 from control_api.kit.tasks import owned_task
 from control_api.kit.tls import trusted
 from control_api.migrations import runner
-from control_api.serve import uvicorn_config
 from control_api.settings import Settings
 
 WAIT_S = 30.0
@@ -37,9 +37,9 @@ async def until[Value](look: Callable[[], Awaitable[Value]], *, what: str, timeo
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI | Any, trusted_proxies: Sequence[str] = ()) -> AsyncIterator[str]:
+async def serving(app: FastAPI | Any, trusted_proxies: Sequence[str] = (), **options: Any) -> AsyncIterator[str]:
     """Yield the URL of an app that is served on a free port."""
-    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0, trusted_proxies))
+    server = uvicorn.Server(uvicorn_config(app, "127.0.0.1", 0, trusted_proxies, **options))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     async with owned_task(server._serve(), name="test server") as task:
 

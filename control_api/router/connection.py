@@ -12,7 +12,7 @@ from control_api.router.upstream import AnswerLost, AnswerTimeout, NodeFailure, 
 
 # Between two pieces of a body there are heads, trailers and sizes of chunks; more of them than this is no honest answer.
 OVERHEAD_LIMIT_BYTES = 1 << 16
-# Shorter than uvicorn's 5 s on the node's side: an idle connection is closed by the router, never under a request.
+# Shorter than uvicorn's usual 5 s on the node's side: an idle connection is closed by the router, never under a request.
 IDLE_S = 4.0
 # Up to this a body goes out in one piece with its head.
 SMALL_BODY_BYTES = 1 << 16

@@ -8,20 +8,24 @@ from typing import Protocol, cast
 import httptools
 
 from control_api.router.client import Request
-from control_api.router.errors import BadHttp, HeadTooLarge, RouterError
+from control_api.router.errors import BadHttp, HeadTooLarge, RouterError, SlowHead
 from control_api.router.reply import DateLine, Reply
 
 # Longer than the pools of usual clients keep a connection, so that it is never closed under a request of theirs.
 KEEP_ALIVE_S = 75.0
-# For a head to be complete once it has begun.
-HEAD_S = 30.0
 # A client that reads nothing for so long has left without saying so, and holds a node's slot.
 SLOW_CLIENT_S = 60.0
 # After an answer that came before the request's end, for the client to read it: closing at once would destroy it.
 LINGER_S = 2.0
+# So much more of what it sends is read meanwhile, and thrown away.
+DROPPED_LIMIT_BYTES = 1 << 22
 # Between two pieces of a body there are heads, trailers and sizes of chunks; more of them than this is nothing honest.
 OVERHEAD_LIMIT_BYTES = 1 << 16
-TICK_S = 10.0
+# Of a head, and of its trailers.
+HEAD_LINES = 128
+# The parser gets no more at once, so that what is counted is never far behind what was parsed.
+SLICE_BYTES = 1 << 13
+TICK_S = 5.0
 
 type Handler = Callable[[Request, Reply], Awaitable[None]]
 
@@ -31,6 +35,7 @@ class Server(Protocol):
 
     handle: Handler
     date: DateLine
+    head_timeout_s: float
 
     def joined(self, connection: "ClientConnection") -> None:
         """A connection was made."""
@@ -60,8 +65,11 @@ class ClientConnection(asyncio.Protocol):
         self._deaf = False
         self._closing = False
         self._reading = True
-        self._overhead_bytes = 0
+        self._overhead_bytes = self._lines = self._dropped_bytes = 0
+        self._head_s = server.head_timeout_s
+        self._tick_s = min(TICK_S, self._head_s / 2)
         self._active_at = self._loop.time()
+        self._head_at: float | None = self._active_at
         self._stuck_since: float | None = None
         self._writable: asyncio.Future[None] | None = None
 
@@ -114,7 +122,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
         self._server.joined(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -129,8 +137,21 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, and begin to answer."""
         if self._deaf:
+            self._drop(len(data))
             return
         self._active_at = self._loop.time()
+        if self._head_at is None and self._incoming is None:
+            self._head_at = self._active_at
+        if len(data) <= SLICE_BYTES:
+            self._feed(data)
+        else:
+            for start in range(0, len(data), SLICE_BYTES):
+                self._feed(data[start : start + SLICE_BYTES])
+        self._next()
+
+    def _feed(self, data: bytes) -> None:
+        if self._deaf:
+            return
         self._overhead_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -138,9 +159,14 @@ class ClientConnection(asyncio.Protocol):
             self._deaf = True  # we speak nothing else, so what follows cannot be understood
         except httptools.HttpParserError as error:
             self._refuse(BadHttp(f"The request is no proper HTTP: {error}."))
-        if self._overhead_bytes > OVERHEAD_LIMIT_BYTES and not self._deaf:
-            self._refuse(HeadTooLarge(f"The request's headers are larger than {OVERHEAD_LIMIT_BYTES} bytes."))
-        self._next()
+        if (self._overhead_bytes > OVERHEAD_LIMIT_BYTES or self._lines > HEAD_LINES) and not self._deaf:
+            most = f"{OVERHEAD_LIMIT_BYTES} bytes or {HEAD_LINES} lines"
+            self._refuse(HeadTooLarge(f"The request's headers are larger than {most}."))
+
+    def _drop(self, size_bytes: int) -> None:
+        self._dropped_bytes += size_bytes
+        if self._dropped_bytes > DROPPED_LIMIT_BYTES:
+            self.pause()
 
     def pause_writing(self) -> None:
         """The client does not read fast enough."""
@@ -159,6 +185,7 @@ class ClientConnection(asyncio.Protocol):
         """Take a new request."""
         self._incoming = Request(self)
         self._target = b""
+        self._head_at, self._lines = self._active_at, 0
 
     def on_url(self, target: bytes) -> None:
         """Collect the target, which may come in pieces."""
@@ -166,14 +193,16 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; trailers are dropped."""
+        self._lines += 1
         if self._incoming and not self._incoming.method:
             self._incoming.headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """The head is here: the request waits for its turn."""
         request = self._incoming
-        if request is None:
+        if request is None or self._lines > HEAD_LINES:
             return
+        self._head_at = None
         parser = self._parser
         request.chunked = parser.get_http_version() == "1.1"
         request.keep_alive = (
@@ -193,6 +222,8 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        if self._lines > HEAD_LINES:
+            return
         self._overhead_bytes = 0
         self._expects = False
         if self._incoming:
@@ -239,6 +270,8 @@ class ClientConnection(asyncio.Protocol):
     def _read_on(self) -> None:
         if not self._reading and not self._transport.is_closing():
             self._reading = True
+            if self._head_at is not None:  # what is missing of it may have arrived long ago
+                self._head_at = self._loop.time()
             self._transport.resume_reading()
 
     def _refuse(self, fault: RouterError) -> None:
@@ -258,9 +291,18 @@ class ClientConnection(asyncio.Protocol):
         if self._stuck_since is not None and now - self._stuck_since > SLOW_CLIENT_S:
             self._transport.abort()
             return
-        idle_s = now - self._active_at
-        head_begun = self._incoming is not None and not self._incoming.method
-        if self._current is None and idle_s > (HEAD_S if head_begun else KEEP_ALIVE_S):
+        if self._current is None:
+            if not self._deaf and self._head_at is not None and now - self._head_at > self._head_s:
+                self._give_up()
+            elif now - self._active_at > KEEP_ALIVE_S:
+                self._transport.close()
+                return
+        self._timer = self._loop.call_later(self._tick_s, self._tick)
+
+    def _give_up(self) -> None:
+        """Close a connection whose head does not come to its end, and say so if it has begun."""
+        if not self._overhead_bytes:
             self._transport.close()
             return
-        self._timer = self._loop.call_later(TICK_S, self._tick)
+        self._refuse(SlowHead(f"The request's head was not complete after {self._head_s:g} s."))
+        self._next()

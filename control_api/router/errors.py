@@ -10,6 +10,7 @@ MusterError
     ├── UnknownUrl        404  unknown_url
     ├── ModelNotFound     404  model_not_found
     ├── WrongMethod       405  method_not_allowed
+    ├── SlowHead          408  request_timeout
     ├── SlowBody          408  request_timeout
     ├── TooLarge          413  request_too_large
     ├── HeadTooLarge      431  request_header_fields_too_large
@@ -114,6 +115,12 @@ class WrongMethod(RouterError):
     """A path that exists, by another method."""
 
     status, code = 405, "method_not_allowed"
+
+
+class SlowHead(RouterError):
+    """Headers that do not come to their end."""
+
+    status, code = 408, "request_timeout"
 
 
 class SlowBody(RouterError):

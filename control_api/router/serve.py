@@ -79,7 +79,7 @@ async def serve(
     """
     listener = listener or _listen(settings)
     async with router_app(settings, source, sinks, breaker_sink) as app:
-        server = HttpServer(app, shutdown_deadline_s=settings.shutdown_deadline_s)
+        server = HttpServer(app, head_timeout_s=settings.head_timeout_s, shutdown_deadline_s=settings.shutdown_deadline_s)
         async with server.listening(listener):
             with told_to_stop() as stop:
                 notify_ready()

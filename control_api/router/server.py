@@ -19,11 +19,13 @@ class HttpServer:
 
     Parameters
     ----------
+    head_timeout_s: for a request's head to be complete, from its first byte.
     shutdown_deadline_s: how long running answers may go on at the end.
     """
 
-    def __init__(self, handle: Handler, *, shutdown_deadline_s: float) -> None:
+    def __init__(self, handle: Handler, *, head_timeout_s: float, shutdown_deadline_s: float) -> None:
         self.handle = handle
+        self.head_timeout_s = head_timeout_s
         self.date = DateLine()
         self._shutdown_deadline_s = shutdown_deadline_s
         self._connections: set[ClientConnection] = set()

@@ -12,6 +12,7 @@ class RouterSettings:
     host, port: where it listens.
     reuse_port: others of the same user may listen there too; the kernel divides clients among them.
     body_limit_bytes: largest request, and largest answer that is not a stream.
+    head_timeout_s: for a request's head to be complete, from its first byte.
     body_timeout_s: longest silence of a client in the middle of its request.
     queue_size: callers that may wait for a free slot, per model.
     queue_deadline_s: how long one of them may wait.
@@ -29,6 +30,7 @@ class RouterSettings:
     port: int = 8000
     reuse_port: bool = False
     body_limit_bytes: int = 100_000_000
+    head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
     queue_size: int = 256
     queue_deadline_s: float = 30.0

@@ -21,6 +21,7 @@ from control_api.serve import serve_api
 from control_api.settings import SETUP_LINK_FILE
 from tests.fleet.reports import add_host, bearer
 from tests.running import Api, running_api, settings_for
+from tests.wire import HUGE_HEAD, MIB, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -199,3 +200,10 @@ async def test_a_weak_bootstrap_key_is_refused(tmp_path: Path, anyio_backend: st
 async def test_a_body_that_is_too_large_is_refused(api: Api) -> None:
     response = await api.http.post("/v0/hosts", content=b"x" * (5 << 20), headers={"content-type": "application/json"})
     assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_a_head_without_end_is_cut_off_early(api: Api) -> None:
+    heard = await talk(api.url, HUGE_HEAD)
+    assert (heard.statuses, heard.closed) == ([431], True)
+    assert json.loads(heard.back.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_header_fields_too_large"
+    assert heard.sent_bytes < 32 * MIB

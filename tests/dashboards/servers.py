@@ -10,6 +10,9 @@ from typing import Any
 
 import uvicorn
 
+from control_api.dashboard import LARGEST_MESSAGE_BYTES
+from control_api.kit.serving import uvicorn_config
+
 START_S = 60
 
 
@@ -34,7 +37,7 @@ def serving(make_app: Callable[[], Any]) -> Iterator[Running]:
     servers: list[uvicorn.Server] = []
 
     async def serve() -> None:
-        config = uvicorn.Config(make_app(), host="127.0.0.1", port=0, log_level="warning", timeout_graceful_shutdown=2)
+        config = uvicorn_config(make_app(), "127.0.0.1", 0, largest_message_bytes=LARGEST_MESSAGE_BYTES, deflate=True)
         server = uvicorn.Server(config)
         servers.append(server)
         task = asyncio.create_task(server._serve())

@@ -13,6 +13,7 @@ from dashboards.app import create_app
 from dashboards.settings import DashboardSettings
 from tests.dashboards import fake_api, fake_fleet
 from tests.dashboards.servers import Running, serving
+from tests.wire import HUGE_HEAD, MIB, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -186,3 +187,9 @@ async def test_health_and_login_are_all_that_is_open(browser: httpx2.AsyncClient
     assert (await browser.get("/healthz")).text == "ok"
     for path in ("/docs", "/openapi.json", "/session_info", "/autoload.js"):
         assert (await browser.get(path)).status_code in (302, 404)
+
+
+async def test_a_head_without_end_is_cut_off_early(dashboard: Running) -> None:
+    heard = await talk(dashboard.url, HUGE_HEAD)
+    assert (heard.statuses, heard.closed) == ([431], True)
+    assert heard.sent_bytes < 32 * MIB

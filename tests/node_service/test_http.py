@@ -1,10 +1,13 @@
 """The node's own paths: keys, shapes, logs, metrics."""
 
+import asyncio
+
 import pytest
 
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
 from tests.processes import wait_for
+from tests.wire import HUGE_HEAD, MIB, talk
 
 PATHS = [
     ("GET", "/v1/models"),
@@ -56,6 +59,13 @@ def test_errors_have_the_openai_shape(serving: NodeProcess, method: str, path: s
     error = answer.json()["error"]
     assert (answer.status_code, error["code"]) == (status, code)
     assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_a_head_without_end_is_cut_off_early(serving: NodeProcess) -> None:
+    heard = asyncio.run(talk(serving.url, HUGE_HEAD))
+    assert (heard.statuses, heard.closed) == ([431], True)
+    assert b'"code": "request_header_fields_too_large"' in heard.back
+    assert heard.sent_bytes < 32 * MIB
 
 
 def test_status_has_the_fields_of_the_contract(node: NodeProcess, control: ControlPlane) -> None:

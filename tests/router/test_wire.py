@@ -7,6 +7,7 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
+from tests import wire
 from tests.router import nodes
 from tests.router.fleet import CHAT, KEY, Fleet, chat, eventually
 from tests.router.nodes import Behaviour, Exchange, FakeNode
@@ -240,13 +241,41 @@ async def test_a_request_hidden_in_a_body_is_a_body(fleet: Fleet) -> None:
     b"GET /healthz HTTP/1.1\r\nx-a: " + b"a" * 200_000 + b"\r\n\r\n",
     b"GET /healthz HTTP/1.1\r\n" + b"x-a: b\r\n" * 20_000 + b"\r\n",
     b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\n\r\n",
-], ids=["one header", "many headers", "target"])  # fmt: skip
+    b"GET /healthz HTTP/1.1\r\n" + b"x-a: b\r\n" * 129 + b"\r\n",
+    POST + CHUNKED + b"\r\n" + PIECE + b"0\r\n" + b"x-a: b\r\n" * 129 + b"\r\n",
+    POST + CHUNKED + b"\r\n1;" + b"a" * 200_000,
+], ids=["one header", "many headers", "target", "one line too many", "trailers", "an extension of a chunk"])  # fmt: skip
 async def test_a_head_without_end_is_refused(fleet: Fleet, sent: bytes) -> None:
     async with fleet.router():
         back = await talk(fleet, sent)
 
     assert back.startswith(b"HTTP/1.1 431 ")
     assert b'"code":"request_header_fields_too_large"' in back
+
+
+async def test_of_a_head_without_end_little_is_read(fleet: Fleet) -> None:
+    async with fleet.router():
+        heard = await wire.talk(fleet.url, wire.HUGE_HEAD)
+
+    assert (heard.statuses, heard.closed) == ([431], True)
+    assert heard.sent_bytes < 32 * wire.MIB
+
+
+@pytest.mark.parametrize("beginning", [b"GET /", b"GET /healthz HTTP/1.1\r\nx-", b"GET /healthz HTTP/1.1\r\n\r\nGET /"],
+                         ids=["target", "name", "a second one"])  # fmt: skip
+async def test_a_head_that_trickles_is_refused_after_its_time(fleet: Fleet, beginning: bytes) -> None:
+    async with fleet.router(head_timeout_s=0.2):
+        heard = await wire.drip(fleet.url, beginning, b"x")
+
+    assert heard.statuses[-1] == 408
+    assert b'"code":"request_timeout"' in heard.back
+
+
+async def test_a_connection_that_says_nothing_is_closed(fleet: Fleet) -> None:
+    async with fleet.router(head_timeout_s=0.2):
+        heard = await wire.talk(fleet.url, [])
+
+    assert (heard.back, heard.closed) == (b"", True)
 
 
 async def test_an_old_client_gets_no_chunks(fleet: Fleet) -> None:
