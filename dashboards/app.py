@@ -1,5 +1,6 @@
 """The dashboard as an ASGI application: plain pages by FastAPI, everything else by Panel, both behind one cookie."""
 
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -10,7 +11,8 @@ from panel import ui
 from panel.io.fastapi import add_applications
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dashboards.auth import CookiePolicy, current, document, request_of
+from dashboards.auth import SESSION_COOKIE, CookiePolicy, current, document, request_of
+from dashboards.door import Door, doors
 from dashboards.i18n import Language, choose
 from dashboards.pages import PAGES
 from dashboards.runtime import Runtime
@@ -18,7 +20,7 @@ from dashboards.settings import DashboardSettings
 from dashboards.shell import Shell
 from dashboards.templating import TEMPLATES, render
 from dashboards.theme import component_theme, css_variables
-from dashboards.web import LANGUAGE_COOKIE, Web
+from dashboards.web import DEVICE_COOKIE, LANGUAGE_COOKIE, Web
 
 SCHEME_COOKIE = "muster_scheme"
 
@@ -40,7 +42,8 @@ def create_app(settings: DashboardSettings) -> FastAPI:
             yield
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
-    app.include_router(Web(settings, runtime.entry, runtime.sessions).router())
+    plain = Web(settings, runtime.entry, runtime.sessions).router()
+    app.include_router(plain)
 
     def tab() -> ui.Page:
         return _tab(runtime)
@@ -56,7 +59,12 @@ def create_app(settings: DashboardSettings) -> FastAPI:
         include_headers=["Accept-Language"],
         include_cookies=[LANGUAGE_COOKIE, SCHEME_COOKIE],
         websocket_origin=[public_host] if public_host else None,
+        # Whoever opens a socket proves that the page was given to it by this process.
+        sign_sessions=True,
+        secret_key=secrets.token_bytes(32),
     )
+    cookies = (SESSION_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE, SCHEME_COOKIE)
+    app.add_middleware(Door, paths=doors(plain.routes, PAGES), pages=PAGES, cookies=cookies)
     app.add_middleware(SecurityHeaders)
     return app
 
