@@ -69,7 +69,10 @@ async def drip(url: str, beginning: bytes, drop: bytes) -> Heard:
             writer.write(drop)
             await asyncio.sleep(0.03)
 
-    async with owned_task(dripping(), name="drip"), asyncio.timeout(10):
-        back = await reader.read(-1)
+    back = b""
+    with contextlib.suppress(ConnectionError):
+        async with owned_task(dripping(), name="drip"), asyncio.timeout(LONGEST_S):
+            while piece := await reader.read(65536):
+                back += piece
     writer.close()
     return Heard(back, True, 0)
