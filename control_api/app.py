@@ -87,6 +87,7 @@ class Services:
     settings: Settings
     database: Database
     bus: Bus
+    sockets: live.Sockets
     store_id: str
     access: AccessService
     logins: Logins
@@ -139,6 +140,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
         settings=settings,
         database=database,
         bus=bus,
+        sockets=live.Sockets(),
         store_id=identity.store_id,
         access=access,
         logins=Logins(database.control, access, firststart.dashboard_keys(settings)),

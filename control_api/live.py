@@ -1,22 +1,30 @@
 """WebSocket ``/v0/events``: what happens, as it happens.
 
 Job events resume by id and are never lost; everything else answers ``reset`` on subscribing: read the list, then follow.
+A connection lives as long as its credential: it is looked at again and again, and what has ended is closed within a second.
 """
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 from pydantic import Field, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
+from control_api.access.principal import Principal
 from control_api.access.schemas import Scope
 from control_api.automation import repository as jobs
 from control_api.automation.schemas import JobEventOut
-from control_api.errors import Forbidden, MusterError
-from control_api.kit.tasks import owned_task
+from control_api.errors import Forbidden, MusterError, Unavailable
 from control_api.kit.wire import Wire
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v0", tags=["live"])
 
@@ -24,40 +32,126 @@ TOPICS = {"nodes", "tasks", "jobs", "models", "alerts"}
 JOB_POLL_S = 0.3
 JOB_BATCH = 500
 MAX_JOBS = 32
-# A credential is looked at when a client connects; so that a revoked one does not listen for ever, it connects again.
-LIFE_S = 600
+# Of one key or user in one API process.
+MAX_SOCKETS = 32
+CHECK_S = 0.4
+# For a client that does not read to be told that it is over.
+LAST_WORDS_S = 0.3
+CLOSE_REFUSED = 1008
 CLOSE_RECONNECT = 1012
+LARGEST_ID = 2**63 - 1
+
+Topic = Annotated[str, Field(max_length=64, pattern=r"\A[0-9A-Za-z:-]+\z")]
 
 
 class Subscribe(Wire):
     """What a client sends."""
 
-    subscribe: Annotated[list[str], Field(max_length=MAX_JOBS + len(TOPICS))]
-    after: dict[str, int] = {}
+    subscribe: Annotated[list[Topic], Field(max_length=MAX_JOBS + len(TOPICS))]
+    after: Annotated[
+        dict[Topic, Annotated[int, Field(strict=True, ge=0, le=LARGEST_ID)]], Field(max_length=MAX_JOBS + len(TOPICS))
+    ] = {}
+
+
+class TooManySockets(MusterError):
+    """A credential that listens in too many places."""
+
+    status, code = 429, "too_many_sockets"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a connection ends."""
+
+    code: int
+    reason: str
+
+
+class Sockets:
+    """The live connections of this process, counted by whose they are."""
+
+    def __init__(self) -> None:
+        self._open: Counter[tuple[str, str]] = Counter()
+
+    @contextlib.contextmanager
+    def one_of(self, principal: Principal) -> Iterator[None]:
+        """Count one for the length of the block. Raises ``TooManySockets``."""
+        holder = principal.kind, principal.id
+        if self._open[holder] >= MAX_SOCKETS:
+            raise TooManySockets(
+                f"This credential has {MAX_SOCKETS} live connections.",
+                hint="Follow several topics by one.",
+                headers={"retry-after": "5"},
+            )
+        self._open[holder] += 1
+        try:
+            yield
+        finally:
+            self._open[holder] -= 1
+            if not self._open[holder]:
+                del self._open[holder]
 
 
 @router.websocket("/events")
 async def events(socket: WebSocket) -> None:
     """Follow topics. The credential is the ``Authorization`` header, as everywhere."""
     try:
-        await _authenticate(socket)
+        with socket.state.sockets.one_of(await _authenticate(socket)):
+            await socket.accept()
+            await _follow(socket)
     except MusterError as error:
-        await socket.send_denial_response(JSONResponse({"error": {"code": error.code, "message": error.message}}, error.status))
-        return
-    await socket.accept()
+        body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        await socket.send_denial_response(JSONResponse(body, error.status, error.headers))
+
+
+async def _follow(socket: WebSocket) -> None:
     follower = _Follower(socket)
-    with contextlib.suppress(WebSocketDisconnect):
-        async with owned_task(follower.bus(), name="ws-bus"), owned_task(follower.jobs(), name="ws-jobs"):
-            await follower.listen()
-            await socket.close(CLOSE_RECONNECT, "Connect again.")
+    ending = await _first_of(follower.listen(), follower.bus(), follower.jobs(), _watch(socket))
+    if ending:
+        with contextlib.suppress(WebSocketDisconnect, TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await socket.close(ending.code, ending.reason)
 
 
-async def _authenticate(socket: WebSocket) -> None:
+async def _first_of(*works: Coroutine[Any, Any, Ending | None]) -> Ending | None:
+    """Run these until one ends, and return how it did; ``None``: the client has left."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        return next(iter(ended)).result()
+    except WebSocketDisconnect:
+        return None
+
+
+async def _authenticate(socket: WebSocket) -> Principal:
     scheme, _, credential = socket.headers.get("authorization", "").partition(" ")
-    async with socket.state.database.control.read() as session:
-        principal = await socket.state.access.authenticate(session, credential if scheme.lower() == "bearer" else "")
+    try:
+        async with socket.state.database.control.read() as session:
+            principal: Principal = await socket.state.access.authenticate(
+                session, credential.strip() if scheme.lower() == "bearer" else ""
+            )
+    except SQLAlchemyError as error:
+        raise Unavailable("The store does not answer.") from error
     if Scope.READ not in principal.scopes:
         raise Forbidden("This needs the scope 'read'.")
+    return principal
+
+
+async def _watch(socket: WebSocket) -> Ending:
+    """Return when the credential is none any more. One that is only too old is renewed by connecting again."""
+    while True:
+        await asyncio.sleep(CHECK_S)
+        try:
+            await _authenticate(socket)
+        except Unavailable as error:
+            log.warning("live.store_unavailable", error=error.message)
+        except MusterError as error:
+            return Ending(CLOSE_RECONNECT if error.code == "token_expired" else CLOSE_REFUSED, error.message)
 
 
 class _Follower:
@@ -73,32 +167,35 @@ class _Follower:
         async with self._sending:
             await self._socket.send_json(message)
 
-    async def listen(self) -> None:
-        """Take subscriptions until the client leaves, or has been here so long that its credential is checked again."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LIFE_S):
-                await self._listen()
+    async def _complain(self, message: str) -> None:
+        await self._send({"type": "error", "message": message})
 
-    async def _listen(self) -> None:
-        while True:
-            text = await self._socket.receive_text()
+    async def listen(self) -> None:
+        """Take subscriptions until the client leaves."""
+        while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+            text = message.get("text")
+            if text is None:
+                await self._complain("Not a subscription: send text, not bytes.")
+                continue
             try:
                 wanted = Subscribe.model_validate_json(text)
             except ValidationError as error:
-                await self._send({"type": "error", "message": f"Not a subscription: {error.errors()[0]['msg']}"})
+                await self._complain(f"Not a subscription: {error.errors()[0]['msg']}")
                 continue
             for topic in wanted.subscribe:
                 await self._subscribe(topic, wanted.after.get(topic, 0))
 
     async def _subscribe(self, topic: str, after: int) -> None:
         job_id = topic.removeprefix("job:")
-        if job_id != topic and len(self._jobs) < MAX_JOBS:
-            self._jobs[job_id] = after
-        elif topic in TOPICS:
+        if topic in TOPICS:
             self._topics.add(topic)
             await self._send({"type": "reset", "topic": topic})
+        elif job_id == topic or not job_id:
+            await self._complain(f"No topic {topic!r}. Known: {', '.join(sorted(TOPICS))}, job:<id>.")
+        elif job_id not in self._jobs and len(self._jobs) >= MAX_JOBS:
+            await self._complain(f"No more than {MAX_JOBS} jobs are followed by one connection.")
         else:
-            await self._send({"type": "error", "message": f"No topic {topic!r}. Known: {', '.join(sorted(TOPICS))}, job:<id>."})
+            self._jobs[job_id] = after
 
     async def bus(self) -> None:
         """Pass on the events of the topics."""
@@ -114,13 +211,17 @@ class _Follower:
     async def jobs(self) -> None:
         """Pass on the events of the jobs, from where the client was."""
         while True:
-            for job_id, after in list(self._jobs.items()):
-                async with self._socket.state.database.telemetry.read() as session:
-                    rows = await jobs.events_after(session, job_id, after, JOB_BATCH)
-                for row in rows:
-                    data = JobEventOut.model_validate(row).model_dump(mode="json")
-                    await self._send(
-                        {"topic": f"job:{job_id}", "type": "job.event", "id": row.id, "at": data["at"], "data": data}
-                    )
-                    self._jobs[job_id] = row.id or after
+            try:
+                for job_id, after in list(self._jobs.items()):
+                    await self._job(job_id, after)
+            except SQLAlchemyError as error:
+                log.warning("live.store_unavailable", error=str(error))
             await asyncio.sleep(JOB_POLL_S)
+
+    async def _job(self, job_id: str, after: int) -> None:
+        async with self._socket.state.database.telemetry.read() as session:
+            rows = await jobs.events_after(session, job_id, after, JOB_BATCH)
+        for row in rows:
+            data = JobEventOut.model_validate(row).model_dump(mode="json")
+            await self._send({"topic": f"job:{job_id}", "type": "job.event", "id": row.id, "at": data["at"], "data": data})
+            self._jobs[job_id] = row.id or after
