@@ -70,11 +70,12 @@ class FleetService:
         """Create a host without asking how it is connected or by whom; for ``muster up`` itself."""
         self._hooks.validate_variables(wanted.variables)
         await self._check_credential(session, wanted.credential_id)
-        if await repository.hosts_by_reference(session, [wanted.name]):
-            raise Conflict(f"There is a host {wanted.name!r} already.", code="host_exists")
+        # Hosts of one import have different names, and are written in one statement.
+        with session.no_autoflush:
+            if await repository.hosts_by_reference(session, [wanted.name]):
+                raise Conflict(f"There is a host {wanted.name!r} already.", code="host_exists")
         host = Host(**wanted.model_dump(), accepted_at=utcnow() if accepted_by else None, accepted_by=accepted_by)
         session.add(host)
-        await session.flush()
         _publish(session, host)
         return host
 
