@@ -113,7 +113,7 @@ class JobService:
         if not known:
             raise Conflict("The job could not be stored.", code="job_not_stored")
         known_ids = {host.host_id for host in (await repository.hosts_of(session, [known.id]))[known.id]}
-        same = ("playbook", "extra_vars", "tags", "check", "external", "requested_by")
+        same = ("playbook", "extra_vars", "tags", "check", "external", "asker")
         if known_ids != host_ids or any(getattr(known, name) != getattr(job, name) for name in same):
             raise Conflict(
                 f"The idempotency key {job.idempotency_key!r} was used for another job.",

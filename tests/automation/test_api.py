@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from sqlmodel import col, update
 
+from control_api.access.api_keys import api_key_row
+from control_api.access.schemas import ApiKeyCreate, Scope
 from control_api.automation import repository
 from control_api.automation.orders import OrderDesk
 from control_api.errors import Conflict
@@ -140,9 +142,20 @@ async def test_run_from_ci_that_stops_reporting_is_lost(site: Site) -> None:
 
 
 async def test_nobody_writes_into_a_job_that_is_not_their_own_run(site: Site) -> None:
+    """Names of keys are not unique: another key of the same name is somebody else."""
     await site.add_host("gpu-01")
     job_id = await site.start("site.yml", "gpu-01")
     assert (await error(site, f"/v0/jobs/{job_id}/events", {"events": [an_event(1)]}, 403))["code"] == "not_your_job"
+    wanted = {"playbook": "verify.yml", "hosts": ["gpu-01"], "external": True, "idempotency_key": "ci-7"}
+    run = await site.post("/v0/jobs", wanted, status=201)
+    namesake = "mk_" + "n" * 40
+    async with site.database.control.write() as session:
+        session.add(api_key_row(namesake, ApiKeyCreate(name="tests", scopes=[Scope.ADMIN])))
+    headers = {"authorization": f"Bearer {namesake}"}
+    written = await site.http.post(f"/v0/jobs/{run['id']}/events", json={"events": [an_event(1)]}, headers=headers)
+    repeated = await site.http.post("/v0/jobs", json=wanted, headers=headers)
+    codes = [answer.json()["error"]["code"] for answer in (written, repeated)]
+    assert (run["requested_by"], codes) == ("api_key:tests", ["not_your_job", "idempotency_key_reused"])
 
 
 async def test_what_a_job_logs_in_with_is_given_for_accepted_hosts_only(site: Site) -> None:
