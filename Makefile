@@ -3,9 +3,11 @@
 SHELL := /bin/bash
 HOSTS ?= 0
 CHECK ?=
+MINUTES ?= 3
+SEED ?= 5
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference pictures migration clean
+.PHONY: help demo test test-switch fuzz molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference pictures migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -31,6 +33,10 @@ bench-jobs: ## Measure jobs beside ansible-playbook by hand, on this machine. La
 bench-download: ## Measure how weights travel, on this machine; takes 6 GB of /dev/shm. Last line: one JSON object.
 	@tools/env.sh dev
 	@exec $(PY) -m benchmarks.download
+
+fuzz: ## Send hostile requests to every operation of API and router for three minutes. MINUTES=30, SEED=9 for more and others.
+	@tools/env.sh dev
+	@$(PY) -m tests.contract --minutes $(MINUTES) --seed $(SEED)
 
 test-switch: ## Upgrades of three hosts under load, and the control plane on a host: a quarter of an hour.
 	@tools/env.sh dev

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import uvloop
 
@@ -19,6 +21,8 @@ from tests.router.test_repository import model_row, node_row, report
 from tests.running import KEY, Api, running_api, settings_for
 
 NOBODY = "http://127.0.0.1:9"
+# Whatever address somebody makes up, nothing leaves this machine.
+NOWHERE = {"http_proxy": NOBODY, "https_proxy": NOBODY, "all_proxy": NOBODY, "no_proxy": "127.0.0.1"}
 
 
 def meanwhile[Found](serve: AbstractAsyncContextManager[Target], ask: Callable[[Target], Found]) -> Found:
@@ -34,9 +38,10 @@ def meanwhile[Found](serve: AbstractAsyncContextManager[Target], ask: Callable[[
 @contextlib.asynccontextmanager
 async def control_api(folder: Path, **settings: Any) -> AsyncIterator[Target]:
     """A control API whose hub does not answer, and which runs no jobs."""
-    async with running_api(settings_for(folder, hub_endpoint=NOBODY, hub_timeout_s=1, **settings)) as api:
-        document = (await api.http.get("/openapi.json")).json()
-        yield Target(api.url, KEY, document, await _furnish(api))
+    with patch.dict(os.environ, NOWHERE):
+        async with running_api(settings_for(folder, hub_endpoint=NOBODY, hub_timeout_s=1, **settings)) as api:
+            document = (await api.http.get("/openapi.json")).json()
+            yield Target(api.url, KEY, document, await _furnish(api))
 
 
 async def _furnish(api: Api) -> dict[str, str]:

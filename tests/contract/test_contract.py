@@ -1,12 +1,12 @@
 """Whatever is sent to whatever there is, no answer is a mistake of ours, and every error is in its shape.
 
-A longer run of the same: ``python -m tests.contract``.
+A longer run of the same: ``make fuzz``.
 """
 
 from pathlib import Path
 
 from tests.contract import targets
-from tests.contract.fuzz import Finding, Target, fuzz, operations
+from tests.contract.fuzz import Finding, Target, fuzz
 from tests.running import on_postgres
 
 EXAMPLES = 2
@@ -14,7 +14,7 @@ EXAMPLES = 2
 
 def everything(target: Target) -> list[Finding]:
     """Try all operations."""
-    return [finding for label in operations(target.document) for finding in fuzz(target, label, EXAMPLES)]
+    return [finding for label in target.operations for finding in fuzz(target, label, EXAMPLES)]
 
 
 def test_nothing_sent_to_the_router_is_its_mistake() -> None:
