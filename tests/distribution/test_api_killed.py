@@ -26,12 +26,12 @@ LIMIT_S = 90
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
-    """A hub whose only file takes seconds to send; no engine can load it, which does not matter here."""
+    """A hub that sends but a half of its only file; no engine can load it, which does not matter here."""
     path = tmp_path / "hub/lab/big/big.gguf"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"GGUF".ljust(SIZE, b"x"))
     running = Hub(tmp_path / "hub").start()
-    running.fail(rate_bps=SIZE / 12)
+    running.fail(rate_bps=SIZE / 6, stall_at=SIZE // 2, for_good=True)
     yield running
     running.stop()
 
@@ -81,6 +81,7 @@ async def test_weights_travel_on_while_the_api_is_gone_and_their_task_ends_when_
             there = part_size(node)
             wait_for(lambda: part_size(node) > there + SIZE / 4, what="a quarter more, with the API gone", timeout_s=LIMIT_S)
             with site.started():
+                hub.fail()
                 ended = await until(lambda: closed(http, task_id), what="the task to end", timeout_s=LIMIT_S)
         finally:
             node.kill()

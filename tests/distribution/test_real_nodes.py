@@ -22,18 +22,18 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("api", [SETTINGS], indi
 
 SIZE = 8 << 20
 CONTENT = b"GGUF".ljust(SIZE, b"x")
-QUARTER_S = SIZE / 4
+SLOW_BPS = SIZE / 40
 
 type AddNode = Callable[..., Awaitable[NodeProcess]]
 
 
 @pytest.fixture
 def big(hub: Hub) -> None:
-    """A file at the hub that takes seconds to send; no engine can load it, which does not matter here."""
+    """A file at the hub that takes long to send; no engine can load it, which does not matter here."""
     path = hub.root / "lab/big/big.gguf"
     path.parent.mkdir()
     path.write_bytes(CONTENT)
-    hub.fail(rate_bps=QUARTER_S)
+    hub.fail(rate_bps=SLOW_BPS)
 
 
 @pytest.fixture

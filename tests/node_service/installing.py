@@ -134,4 +134,6 @@ def _run(place: Place, weights: Weights) -> None:
         asyncio.run(place.provide(weights))
     except NodeError as error:
         outcome["error"] = {"code": error.code, "message": str(error)}
-    (place.directory / "outcome.json").write_text(json.dumps(outcome))
+    # Whole or not at all: the process may be killed here as anywhere.
+    (place.directory / "outcome.new").write_text(json.dumps(outcome))
+    (place.directory / "outcome.new").replace(place.directory / "outcome.json")

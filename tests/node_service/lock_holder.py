@@ -11,9 +11,12 @@ __all__ = ["hold_lock", "start_holder"]
 
 
 def start_holder(directory: Path, digest: str) -> subprocess.Popen[str]:
-    """Start a process that takes the lock, says ``held``, and keeps it until its input ends."""
+    """Start a process that says ``asks``, takes the lock, says ``held``, and keeps it until its input ends."""
     command = [sys.executable, "-m", "tests.node_service.lock_holder", str(directory), digest]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asks\n"
+    return process
 
 
 def hold_lock(directory: Path, digest: str) -> subprocess.Popen[str]:
@@ -25,6 +28,7 @@ def hold_lock(directory: Path, digest: str) -> subprocess.Popen[str]:
 
 
 async def _hold(directory: Path, digest: str) -> None:
+    print("asks", flush=True)
     async with ArtifactLock(directory, digest) as lock:
         lock.note(0.5)
         print("held", flush=True)

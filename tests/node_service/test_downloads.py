@@ -14,6 +14,7 @@ from tests.processes import wait_for
 type Spec = Callable[..., dict[str, Any]]
 
 SIZE = 11_000_000  # the slow model: a little more than this
+SLOW_BPS = SIZE / 40  # so that a test that gets no processor for a while does not find it there
 
 
 def installed(node: NodeProcess, digest: str) -> list[Path]:
@@ -61,7 +62,7 @@ def test_download_ends_ready_and_verified(node: NodeProcess, control: ControlPla
 
 
 def test_progress_is_reported_on_the_way(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
-    hub.fail(rate_bps=SIZE / 3)
+    hub.fail(rate_bps=SLOW_BPS)
     control.assign(spec("tiny:slow", "slow.gguf"))
 
     def halfway() -> bool:
@@ -82,7 +83,7 @@ def test_progress_is_reported_on_the_way(node: NodeProcess, control: ControlPlan
 
 
 def test_killed_node_resumes_from_the_same_byte(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
-    hub.fail(rate_bps=SIZE / 4)
+    hub.fail(stall_at=SIZE // 3, for_good=True)
     wanted = spec("tiny:slow", "slow.gguf")
     control.assign(wanted)
     wait_for(lambda: part_size(node, sha256_of(wanted)) > SIZE / 4, "a quarter of the file")
@@ -101,7 +102,7 @@ def test_killed_node_resumes_from_the_same_byte(node: NodeProcess, control: Cont
 
 
 def test_killed_node_resumes_with_the_api_away(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
-    hub.fail(rate_bps=SIZE / 4)
+    hub.fail(stall_at=SIZE // 3, for_good=True)
     wanted = spec("tiny:slow", "slow.gguf")
     control.assign(wanted)
     wait_for(lambda: part_size(node, sha256_of(wanted)) > 100_000, "some bytes")
@@ -347,7 +348,7 @@ def test_waits_for_its_turn(node: NodeProcess, control: ControlPlane, spec: Spec
 def test_models_travel_in_the_manifests_order_also_when_it_changes(
     node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec
 ) -> None:
-    hub.fail(rate_bps=SIZE / 4)
+    hub.fail(rate_bps=SLOW_BPS)
     slow, wide, cycle = (spec(f"tiny:{name}", f"{name}.gguf") for name in ("slow", "wide", "cycle"))
     control.assign(slow, cycle, wide)
     wait_for(lambda: control.state("tiny:slow") == "downloading", "the first on its way")
@@ -408,7 +409,7 @@ def test_model_that_is_wanted_again_while_it_goes_stays(node: NodeProcess, contr
 
 
 def test_cancelled_download_keeps_its_part(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
-    hub.fail(rate_bps=SIZE / 4)
+    hub.fail(stall_at=SIZE // 3, for_good=True)
     slow, cycle = spec("tiny:slow", "slow.gguf"), spec("tiny:cycle", "cycle.gguf")
     control.assign(slow)
     wait_for(lambda: part_size(node, sha256_of(slow)) > 100_000, "some bytes")

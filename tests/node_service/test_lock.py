@@ -24,11 +24,11 @@ async def test_note_says_who_holds_it(tmp_path: Path) -> None:
 
 async def test_waits_for_the_holder(tmp_path: Path) -> None:
     process = hold_lock(tmp_path, DIGEST)
-    waiting = start_holder(tmp_path, DIGEST)
-    assert waiting.poll() is None
+    waiting = [start_holder(tmp_path, DIGEST) for _ in range(2)]  # the first has asked by the time that the second does
+    note = ArtifactLock(tmp_path, DIGEST).holder()
     process.communicate("\n", timeout=10)
-    out, _ = waiting.communicate("\n", timeout=20)
-    assert out == "held\n"
+    assert note is not None and note["pid"] == process.pid
+    assert [one.communicate("\n", timeout=20)[0] for one in waiting] == ["held\n"] * 2
 
 
 async def test_dead_holder_is_taken_over_at_once(tmp_path: Path) -> None:

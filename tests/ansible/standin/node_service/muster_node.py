@@ -38,8 +38,10 @@ class Node:
         self.save()
 
     def save(self) -> None:
-        self._path.touch(mode=0o600)
-        self._path.write_text(json.dumps(self.identity))
+        part = self._path.with_suffix(".new")  # as the real one does: whole or not at all
+        part.touch(mode=0o600)
+        part.write_text(json.dumps(self.identity))
+        part.replace(self._path)
 
     def report(self) -> None:
         """Register if need be, and tell which start this is."""
