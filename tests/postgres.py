@@ -31,6 +31,11 @@ class PostgresServer:
         )
         assert done.returncode == 0, f"{command} failed: {done.stdout}{done.stderr}"
 
+    def create(self, database: str, template: str = "template1") -> str:
+        """Make a database as another one is, and return its URL."""
+        self.run("createdb", "-h", str(self.directory), "-U", "postgres", "-T", template, database)
+        return self.url(database)
+
     def url(self, database: str) -> str:
         """Return the URL of a database, as settings take it."""
         return f"postgresql+psycopg://postgres@/{database}?host={self.directory}"
@@ -85,7 +90,4 @@ def _database_names() -> Iterator[int]:
 @pytest.fixture
 def postgres_url(postgres_server: PostgresServer, _database_names: Iterator[int]) -> str:
     """The URL of a new, empty database."""
-    name = f"muster_{next(_database_names)}"
-    server = postgres_server
-    server.run("createdb", "-h", str(server.directory), "-U", "postgres", name)
-    return server.url(name)
+    return postgres_server.create(f"muster_{next(_database_names)}")

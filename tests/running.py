@@ -67,9 +67,10 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def running_api(settings: Settings, **options: Any) -> AsyncIterator[Api]:
-    """Yield a control API that runs with these settings; the store is migrated first."""
-    await runner.upgrade(settings)
+async def running_api(settings: Settings, *, migrated: bool = False, **options: Any) -> AsyncIterator[Api]:
+    """Yield a control API that runs with these settings; the store is migrated first, unless it is the copy of one that was."""
+    if not migrated:
+        await runner.upgrade(settings)
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
         async with serving(create_app(settings, **options), settings.trusted_proxies) as url:

@@ -4,11 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from control_api.automation.variables import VariableRules
 from control_api.errors import BadInput, NotFound
 from control_api.fleet.states import HostState
+from control_api.kit import ownyaml
 
 
 @dataclass(frozen=True)
@@ -89,5 +88,5 @@ class PlaybookCatalogue:
 
 def _tags(project_dir: Path) -> frozenset[str]:
     """Return the tags of the parts that roles have, as their ``tasks/main.yml`` names them."""
-    mains = [yaml.safe_load(path.read_text()) or [] for path in project_dir.glob("roles/*/tasks/main.yml")]
+    mains = [ownyaml.read_file(path) or [] for path in project_dir.glob("roles/*/tasks/main.yml")]
     return frozenset(tag for tasks in mains for task in tasks for tag in task.get("tags", []))

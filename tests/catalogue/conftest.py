@@ -42,5 +42,5 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 async def api(tmp_path: Path, hub: Hub, migrated_store: Path, anyio_backend: str) -> AsyncIterator[Api]:
     """A control API on SQLite that asks the local hub."""
     shutil.copytree(migrated_store, tmp_path / "state")
-    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, hub_timeout_s=10)) as running:
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, hub_timeout_s=10), migrated=True) as running:
         yield running

@@ -32,5 +32,5 @@ async def api(
     """A control API on SQLite; parametrise it indirectly with settings."""
     shutil.copytree(migrated_store, tmp_path / "state")
     values = {"auto_distribution": "off", **getattr(request, "param", {})}
-    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, **values)) as running:
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, **values), migrated=True) as running:
         yield running

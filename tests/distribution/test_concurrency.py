@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import store
 from tests.distribution.fleet import new_model, new_node, order, report
 from tests.hub import Hub
-from tests.running import Api, on_postgres, running_api, settings_for
+from tests.running import Api, running_api, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -17,11 +18,8 @@ pytestmark = pytest.mark.anyio
 async def api(tmp_path: Path, hub: Hub, request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Api]:
     """A control API that grants two fetches at once, on each kind of database."""
     values = {"hub_endpoint": hub.url, "auto_distribution": "off", "max_concurrent_downloads": 2}
-    if request.param == "postgresql":
-        values |= on_postgres(request.getfixturevalue("postgres_url"))
-    settings = settings_for(tmp_path, **values)
-    settings.state_dir.mkdir()
-    async with running_api(settings) as running:
+    settings = settings_for(tmp_path, **values, **store(request, tmp_path, request.param))
+    async with running_api(settings, migrated=True) as running:
         yield running
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import store
 from tests.distribution.fleet import GIB, assignments, new_model, new_node, report
 from tests.hub import Hub
-from tests.running import Api, on_postgres, running_api, settings_for
+from tests.running import Api, running_api, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -15,8 +16,9 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def api(request: pytest.FixtureRequest, tmp_path: Path, hub: Hub, anyio_backend: str) -> AsyncIterator[Api]:
     """A control API with the local hub on each database."""
-    database = on_postgres(request.getfixturevalue("postgres_url")) if request.param == "postgresql" else {}
-    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, auto_distribution="off", **database)) as running:
+    database = store(request, tmp_path, request.param)
+    settings = settings_for(tmp_path, hub_endpoint=hub.url, auto_distribution="off", **database)
+    async with running_api(settings, migrated=True) as running:
         yield running
 
 

@@ -28,7 +28,7 @@ async def replicas(tmp_path: Path, hub: Hub, migrated_store: Path, anyio_backend
     settings = settings_for(tmp_path, hub_endpoint=hub.url, auto_distribution="off")
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
-        running_api(settings) as first,
+        running_api(settings, migrated=True) as first,
         serving(create_app(settings)) as url,
         httpx2.AsyncClient(base_url=url, headers=headers, timeout=30) as http,
     ):
