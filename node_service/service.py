@@ -159,6 +159,7 @@ class NodeService:
     def heartbeat(self) -> dict[str, Any]:
         """Return the body of a heartbeat, without instance, sequence number and errors."""
         self._note_gpus()
+        self._note_nameless()
         return {
             "applied_revision": self.models.applied_revision or 0,
             "initializing": self.models.initializing,
@@ -237,6 +238,13 @@ class NodeService:
             self.problems.raise_("gpu_unavailable", "; ".join(reading.errors))
         else:
             self.problems.clear("gpu_unavailable")
+
+    def _note_nameless(self) -> None:
+        """Tell of assignments that cannot even be reported under an id."""
+        if self.models.nameless:
+            self.problems.raise_("assignment_refused", "; ".join(self.models.nameless)[:2000])
+        else:
+            self.problems.clear("assignment_refused")
 
     async def _keep_running(self, part: Provisioner | Reporter | Scrubber) -> None:
         """Run a part of the node; a fault of ours in it is shown, and it starts again."""

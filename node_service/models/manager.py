@@ -16,7 +16,7 @@ from node_service.models.record import ModelRecord, orphan_report
 from node_service.state_dir import StateDir
 from node_service.states import ModelState
 from node_service.weights.store import InstalledArtifact, Store
-from node_service.wire import Manifest
+from node_service.wire import Manifest, RefusedModel
 
 __all__ = ["ModelManager"]
 
@@ -54,6 +54,8 @@ class ModelManager:
         self._departing = departing
         self._departures: set[asyncio.Task[None]] = set()
         self._orphans: list[InstalledArtifact] = []
+        self._refused: dict[str, RefusedModel] = {}
+        self.nameless: tuple[str, ...] = ()
         self.applied_revision: int | None = None
 
     async def restore(self) -> None:
@@ -76,8 +78,10 @@ class ModelManager:
         if manifest.store_id != own:
             raise ManifestRefused(f"manifest of store {manifest.store_id}, this node is in {own}")
         await self._take(manifest)
-        await asyncio.to_thread(self._state.write, _DOCUMENT, manifest.model_dump(mode="json"))
+        await asyncio.to_thread(self._state.write, _DOCUMENT, manifest.model_dump(mode="json", by_alias=True))
         log.info("manifest applied", revision=manifest.revision, models=len(manifest.models))
+        for each in manifest.refused:
+            log.error("assignment not understood", model=each.id, reason=each.reason)
 
     def find(self, model_id: str) -> ModelRecord:
         """Return a wanted model's record; raises ModelNotFound."""
@@ -101,7 +105,7 @@ class ModelManager:
     def ready_models(self) -> dict[str, int]:
         """How many of the models to be loaded are loaded."""
         resident = [record for record in self.records if record.spec.resident]
-        return {"loaded": sum(r.ready for r in resident), "total": len(resident)}
+        return {"loaded": sum(r.ready for r in resident), "total": len(resident) + len(self._refused)}
 
     @property
     def initializing(self) -> bool:
@@ -113,7 +117,8 @@ class ModelManager:
     def report(self) -> list[dict[str, Any]]:
         """Return the models' entries of a heartbeat."""
         entries = [record.report() | {"held": self._held(record)} for record in self.records]
-        shown = set(self._records)
+        entries += [refused.report() for refused in self._refused.values()]
+        shown = set(self._records) | set(self._refused)
         for record in self._departing:
             if record.spec.id not in shown and record.stage is ModelState.REMOVING:
                 entries.append(record.report())
@@ -151,6 +156,8 @@ class ModelManager:
             self._records[spec.id] = self._records.pop(spec.id, ModelRecord(spec, spec.generation))
         for digest in remove:
             await self._delete(digest)
+        self._refused = {each.id: each for each in manifest.refused if each.id and each.id not in wanted}
+        self.nameless = tuple(each.reason for each in manifest.refused if not each.id)
         await self._find_orphans()
         self.applied_revision = manifest.revision
         self._provisioner.wake()

@@ -11,7 +11,7 @@ import httpx2
 
 from node_service.errors import SourceInterrupted, SourceRefused
 from node_service.weights.part import PartFile
-from node_service.weights.redirects import Pinned, pin
+from node_service.weights.redirects import Pinned, follow, pin, same_place
 from node_service.weights.sources import Location
 
 __all__ = ["FetchLimits", "Fetcher"]
@@ -70,7 +70,7 @@ class Fetcher:
         connection = Pinned(url)
         for _ in range(location.max_redirects + 1):
             # Credentials are for their own host; others have them in their address.
-            own = location.headers if url.netloc == httpx2.URL(location.url).netloc else {}
+            own = location.headers if same_place(url, httpx2.URL(location.url)) else {}
             request = self._http.build_request(
                 "GET",
                 connection.url,
@@ -83,10 +83,11 @@ class Fetcher:
                 if response.status_code not in _REDIRECTS:
                     yield response
                     return
-                url = url.join(response.headers.get("location", ""))
+                location_header = response.headers.get("location", "")
             finally:
                 await response.aclose()
             try:
+                url = follow(url, location_header)
                 connection = await pin(url, location.url)
             except (SourceInterrupted, SourceRefused) as error:
                 raise type(error)(f"{location.label}: {error}") from error
@@ -136,7 +137,8 @@ class Fetcher:
 async def _answer(response: httpx2.Response) -> str:
     """Return an error's status and, from our own services, its words; only the first piece of the body is read."""
     async for piece in response.aiter_raw():
-        with suppress(ValueError, KeyError, TypeError):
+        # RecursionError: what a source answers may be nested as deep as it likes.
+        with suppress(ValueError, KeyError, TypeError, RecursionError):
             return f"{response.status_code}: {str(json.loads(piece)['error']['message'])[:_ANSWER_LIMIT]}"
         break
     return str(response.status_code)

@@ -96,7 +96,7 @@ class SourceResolver:
                 timeout=_HUB_TIMEOUT_S,
                 endpoint=hub,
             )
-        except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
+        except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError, ValueError, httpx2.InvalidURL) as error:
             raise _hub_error(label, error, has_token=token is not None) from error
         _compare(label, artifact, found.etag, found.size)
         # Its own address and not the one it redirects to: that one is signed, and expires.

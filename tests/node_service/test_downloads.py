@@ -280,7 +280,8 @@ def test_redirect_to_the_cdn_is_followed_without_credentials(
 
 def test_redirect_into_the_site_is_refused(node: NodeProcess, control: ControlPlane, hub: Hub, spec: Spec) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
-    for number, target in enumerate(["http://169.254.169.254/latest", "http://10.0.0.1/x", "file:///etc/passwd"]):
+    neighbour = f"{control.url}/x"  # another service of the hub's machine
+    for number, target in enumerate([neighbour, "http://169.254.169.254/latest", "http://10.0.0.1/x", "file:///etc/passwd"]):
         hub.fail(redirect_to=target)
         control.assign(wanted | {"generation": number})
         wait_for(lambda wanted=number: ended(control, wanted), "the order failed")

@@ -164,13 +164,25 @@ def test_names_never_leave_the_store(node: NodeProcess, control: ControlPlane, t
     assert not Path("/tmp/owned").exists() and not Path("owned").exists()
 
 
-def test_damaged_manifest_is_refused_and_the_old_one_stays(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:
+def test_what_a_node_does_not_understand_of_a_manifest_costs_no_other_model_anything(
+    node: NodeProcess, control: ControlPlane, spec: Spec
+) -> None:
     wanted = spec("tiny:cycle", "cycle.gguf")
-    control.assign(wanted)
+    evil = model("tiny:evil", {"name": "x", "size": 1, "sha256": "../../etc/passwd"})
+    newer = [wanted | {"id": "tiny:newer", "residency": "sometimes"}, wanted | {"id": "tiny:other", "engine": "warp"}]
+    control.assign(evil, *newer, wanted, wanted | {"id": "{{ 1 }}"}, "nonsense", remove=("x",))
     wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
 
-    control.assign(model("tiny:evil", {"name": "x", "size": 1, "sha256": "../../etc/passwd"}))
+    for model_id, said in {"tiny:evil": "artifacts.0.sha256", "tiny:newer": "residency", "tiny:other": "warp"}.items():
+        wait_for(lambda wanted=model_id: control.state(wanted) == "failed", model_id)
+        assert said in control.reported(model_id)["error"]
+    assert "id" in wait_for(lambda: node.problem("assignment_refused"), "the problem")
+    assert control.last["ready_models"] == {"loaded": 1, "total": 4}
 
+    node.kill()
+    node.start()
+    wait_for(lambda: control.last["ready_models"] == {"loaded": 1, "total": 4}, "the same again from the disk")
+    control.manifest = {"revision": control.manifest["revision"] + 1, "models": "nonsense"}
     assert "manifest" in wait_for(lambda: node.problem("control_refused"), "the problem")
     assert node.chat("tiny:cycle").is_success
 
