@@ -8,6 +8,7 @@
     ├── Conflict          409  conflict
     ├── TooLarge          413  request_too_large
     ├── TooMany           429  too_many
+    ├── BadAnswer         502  bad_answer
     ├── Unavailable       503  unavailable
     └── StartupError      process refuses to start
 
@@ -89,6 +90,12 @@ class TooMany(MusterError):
     """More of something than one caller, or all together, may ask for now."""
 
     status, code = 429, "too_many"
+
+
+class BadAnswer(MusterError):
+    """Somebody whom Muster asked answered with what cannot be used."""
+
+    status, code = 502, "bad_answer"
 
 
 class Unavailable(MusterError):

@@ -1,113 +1,134 @@
-"""What the hub says of a repository: its commit and its files.
-
-``huggingface_hub`` knows the hub's authentication and errors, but waits without end by default and knows no asyncio. So each
-call runs in a thread of a small pool of its own, with a time limit on the wire and a deadline for the caller.
-"""
+"""What the hub says of a repository: its commit and its files. Nothing of it is believed before it was checked."""
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
 
 import httpx2
-from huggingface_hub import HfApi
+from annotated_types import Ge, Le, MaxLen
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from control_api.catalogue.files import HubFiles
-from control_api.catalogue.sources import Source
-from control_api.errors import BadInput, MusterError, NotFound, Unavailable
+from control_api.catalogue.sources import Source, is_plain
+from control_api.catalogue.transport import HubTransport
+from control_api.errors import BadAnswer, BadInput, MusterError, NotFound, Unavailable
+from control_api.kit.wire import CommitStr, Sha256Str, SizeBytes
 from control_api.settings import Settings
 
-_THREADS = 4
+# Repositories with thousands of files say what they are in a few megabytes.
+ANSWER_LIMIT_BYTES = 8 << 20
+MAX_FILES = 20_000
+_AT_ONCE = 4
 _TOKEN_HINT = "Set MUSTER_HUB_TOKEN or HF_TOKEN to a token of an account that may read it; on the hub, accept its terms first."
 
 
-@dataclass(frozen=True)
-class HubFile:
+class _Answer(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+
+class HubFile(_Answer):
     """A file of a repository. ``sha256`` is None for files that the hub keeps in git itself."""
 
-    path: str
-    size_bytes: int
-    sha256: str | None
+    path: Annotated[str, MaxLen(1024)]
+    size_bytes: SizeBytes
+    sha256: Sha256Str | None
 
 
-@dataclass(frozen=True)
-class HubRepo:
+class HubRepo(_Answer):
     """A repository at one commit."""
 
-    commit: str
-    files: dict[str, HubFile]
-    pipeline: str | None
+    commit: CommitStr
+    files: Annotated[dict[str, HubFile], MaxLen(MAX_FILES)]
+    pipeline: Annotated[str, MaxLen(64)] | None
 
 
-@dataclass(frozen=True)
-class Popularity:
+class Popularity(_Answer):
     """How often a repository was downloaded in the last month and how many like it."""
 
-    downloads: int
-    likes: int
+    downloads: Annotated[int, Ge(0), Le(1 << 53)] = 0
+    likes: Annotated[int, Ge(0), Le(1 << 53)] = 0
+
+
+class _Lfs(_Answer):
+    sha256: Sha256Str
+
+
+class _Sibling(_Answer):
+    rfilename: Annotated[str, MaxLen(1024)]
+    size: SizeBytes | None = None
+    lfs: _Lfs | None = None
+
+
+class _Info(_Answer):
+    """What a hub answers about a model. The reference of its protocol is ``huggingface_hub``."""
+
+    sha: CommitStr
+    siblings: Annotated[list[_Sibling], MaxLen(MAX_FILES)] = Field(default=[])
+    pipeline_tag: Annotated[str, MaxLen(64)] | None = None
 
 
 class Hub:
     """Asks one hub for metadata; ``files`` reads what is in its files."""
 
     def __init__(self, settings: Settings) -> None:
-        token = settings.hub_token.get_secret_value() if settings.hub_token else None
         self.endpoint = settings.hub_url
         self.host = self.endpoint.split("://", 1)[1]
         self._timeout_s = settings.hub_timeout_s
-        self.files = HubFiles(settings)
-        self._api = HfApi(endpoint=self.endpoint, token=token)
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="hub")
+        self._transport = HubTransport(settings)
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self.files = HubFiles(settings, self._transport)
 
     async def aclose(self) -> None:
-        """Stop waiting for answers; a request under way ends by its own time limit."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        await self.files.aclose()
+        """Break off what is being read."""
+        await self._transport.aclose()
 
     async def repo(self, source: Source) -> HubRepo:
-        """Return a repository with its files.
+        """Return a repository with its files, without those whose names are not plain relative paths.
 
-        Raises ``NotFound`` (no such repository or revision), ``BadInput`` (access refused), ``Unavailable`` (no usable answer).
+        Raises ``NotFound`` (no such repository or revision), ``BadInput`` (access refused), ``Unavailable`` (no answer) or
+        ``BadAnswer`` (one that cannot be used).
         """
-        limit_s = self._timeout_s
-        info = await self._ask(source, limit_s, lambda: self._info(source, timeout_s=limit_s, with_files=True))
-        siblings = info.siblings or []
-        files = [HubFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else None) for s in siblings]
-        if not info.sha:
-            raise Unavailable(f"{self.host} named no commit of {source.repo}.", code="hub_unreachable")
-        return HubRepo(info.sha, {file.path: file for file in files}, info.pipeline_tag)
+        info = await self._ask(_Info, source, "?blobs=true", self._timeout_s)
+        named = [sibling for sibling in info.siblings if is_plain(sibling.rfilename)]
+        files = [HubFile(path=s.rfilename, size_bytes=s.size or 0, sha256=s.lfs.sha256 if s.lfs else None) for s in named]
+        return HubRepo(commit=info.sha, files={file.path: file for file in files}, pipeline=info.pipeline_tag)
 
     async def popularity(self, repo: str, *, timeout_s: float) -> Popularity:
         """Return the counters of a repository. Raises as ``repo`` does."""
-        source = Source(repo)
-        info = await self._ask(source, timeout_s, lambda: self._info(source, timeout_s=timeout_s, with_files=False))
-        return Popularity(info.downloads or 0, info.likes or 0)
+        return await self._ask(Popularity, Source(repo), "", timeout_s)
 
-    def _info(self, source: Source, *, timeout_s: float, with_files: bool) -> ModelInfo:
-        return self._api.model_info(source.repo, revision=source.revision, timeout=timeout_s, files_metadata=with_files)
-
-    async def _ask(self, source: Source, timeout_s: float, call: Callable[[], ModelInfo]) -> ModelInfo:
-        loop = asyncio.get_running_loop()
+    async def _ask[Shape: _Answer](self, shape: type[Shape], source: Source, query: str, timeout_s: float) -> Shape:
+        revision = f"/revision/{quote(source.revision, safe='')}" if source.revision else ""
+        path = f"/api/models/{source.repo}{revision}{query}"
         try:
-            async with asyncio.timeout(timeout_s):
-                return await loop.run_in_executor(self._threads, call)
-        except (TimeoutError, httpx2.TransportError, OfflineModeIsEnabled) as error:
+            async with asyncio.timeout(timeout_s), self._places:
+                answer = await self._transport.read(path, limit_bytes=ANSWER_LIMIT_BYTES)
+                hf_raise_for_status(answer)
+                # Megabytes take a while to read, in which others must be answered.
+                return await asyncio.to_thread(shape.model_validate_json, answer.content)
+        except (TimeoutError, httpx2.TransportError) as error:
             raise self._unreachable(str(error) or f"no answer in {timeout_s:g} s") from error
-        except HFValidationError as error:
-            raise BadInput(f"{source.repo!r} is not the name of a repository.", code="bad_source") from error
         except HfHubHTTPError as error:
             raise self._refused(source, error) from error
-        except (httpx2.HTTPError, ValueError, TypeError, KeyError) as error:
+        except ValidationError as error:
+            raise self._not_understood(source, error) from error
+        except BadAnswer as error:
+            raise BadAnswer(f"{self.host}, asked for {source.repo}: {error.message}", code=error.code) from error
+        except httpx2.HTTPError as error:
             raise self._unreachable(f"the answer is not one of a hub: {error}") from error
+
+    def _not_understood(self, source: Source, error: ValidationError) -> BadAnswer:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        message = f"What {self.host} says of {source.repo} cannot be used: {where + ': ' if where else ''}{first['msg'][:300]}."
+        return BadAnswer(message, code="hub_answer", hint="Nothing was registered. Is MUSTER_HUB_ENDPOINT a hub?")
 
     def _unreachable(self, reason: str) -> Unavailable:
         return Unavailable(

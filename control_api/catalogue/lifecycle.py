@@ -12,7 +12,7 @@ _ON_DISK = frozenset({ModelState.INSTALLED, ModelState.LOADING, ModelState.READY
 
 @dataclass(frozen=True)
 class Sighting:
-    """A model on a node, as the node reported it last."""
+    """A model on a node: what is believed of the node's last report. ``is_loaded``: it would answer at once."""
 
     node_id: str
     node_name: str
@@ -21,6 +21,7 @@ class Sighting:
     bytes_done: int
     bytes_total: int
     size: int | None
+    is_loaded: bool = False
 
     @property
     def is_current(self) -> bool:
@@ -30,7 +31,7 @@ class Sighting:
     @property
     def is_ready(self) -> bool:
         """Whether the model answers on this node."""
-        return self.is_current and self.state is ModelState.READY
+        return self.is_current and self.is_loaded
 
     @property
     def progress(self) -> float:

@@ -152,7 +152,7 @@ class _Facts:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self._architecture = values.get("general.architecture")
-        if not isinstance(self._architecture, str):
+        if not isinstance(self._architecture, str) or not self._architecture.isprintable():
             raise BadHeader("it names no architecture")
 
     def get(self, key: str) -> Any:

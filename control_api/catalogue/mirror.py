@@ -10,18 +10,18 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx2
 from filelock import FileLock
+from pydantic import ValidationError
 
 from control_api.catalogue.files import HubFiles
-from control_api.catalogue.hub import Hub, HubFile, HubRepo, Popularity
-from control_api.catalogue.sources import Source, check_gguf, check_path, parse_source
-from control_api.errors import BadInput, Conflict, NotFound, Unavailable
+from control_api.catalogue.hub import ANSWER_LIMIT_BYTES, Hub, HubFile, HubRepo, Popularity
+from control_api.catalogue.sources import Source, check_gguf, check_path, is_plain, parse_source
+from control_api.errors import BadAnswer, BadInput, Conflict, NotFound, Unavailable
 from control_api.settings import Settings
 
 _INDEX = ".mirror.json"
@@ -35,16 +35,23 @@ class MirrorDirectory:
         self.root = root
 
     def repo(self, name: str) -> HubRepo:
-        """Return a repository. Raises ``NotFound`` or, for an index that cannot be read, ``Unavailable``."""
+        """Return a repository. Raises ``NotFound`` or, for an index that cannot be read, ``Unavailable`` or ``BadAnswer``."""
+        index = self._index(name)
         try:
-            index = json.loads(self._index(name).read_text())
-            files = {path: HubFile(**file) for path, file in index["files"].items()}
-            return HubRepo(index["commit"], files, index["pipeline"])
+            if index.stat().st_size > ANSWER_LIMIT_BYTES:
+                raise BadAnswer(f"{index} cannot be used: it is longer than {ANSWER_LIMIT_BYTES} bytes.", code="hub_answer")
+            found = HubRepo.model_validate_json(index.read_bytes())
+            plain = {path: file for path, file in found.files.items() if is_plain(path) and file.path == path}
+            return found.model_copy(update={"files": plain})
         except FileNotFoundError:
             hint = f"Bring it here: muster hub import FILE --repo {name}"
             raise NotFound(f"The mirror {self.root} has no repository {name!r}.", code="hub_not_found", hint=hint) from None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise Unavailable(f"{self._index(name)} cannot be read: {error}", code="hub_unreachable") from error
+        except OSError as error:
+            raise Unavailable(f"{index} cannot be read: {error}", code="hub_unreachable") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))[:200]
+            raise BadAnswer(f"{index} cannot be used: {where}: {first['msg']}", code="hub_answer") from error
 
     def path(self, repo: str, path: str) -> Path:
         """Return where a file lies. Raises ``NotFound`` if it is not there, or not in its repository."""
@@ -79,27 +86,27 @@ class MirrorDirectory:
         Raises ``Conflict`` if the mirror has another file of that name.
         """
         digest = _sync_and_hash(part)
-        file = HubFile(path, part.stat().st_size, digest)
+        file = HubFile(path=path, size_bytes=part.stat().st_size, sha256=digest)
         with FileLock(self._folder(repo) / ".mirror.lock"):
             try:
                 known = self.repo(repo)
             except NotFound:
-                known = HubRepo("", {}, None)
-            there = known.files.get(path)
+                known = None
+            there = known.files.get(path) if known else None
             if there and there.sha256 != digest:
                 part.unlink()
                 raise Conflict(f"The mirror has another {path!r} of {repo}: {there.sha256}.", code="mirror_file_exists")
             target = self._folder(repo) / path
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
-            files = known.files | {path: file}
-            self._write(repo, HubRepo(commit or _commit_of(files), files, pipeline or known.pipeline))
+            files = (known.files if known else {}) | {path: file}
+            pipeline = pipeline or (known.pipeline if known else None)
+            self._write(repo, HubRepo(commit=commit or _commit_of(files), files=files, pipeline=pipeline))
         return file
 
     def _write(self, name: str, repo: HubRepo) -> None:
-        document = asdict(repo)
         new = self._index(name).with_suffix(".new")
-        new.write_text(json.dumps(document, indent=1))
+        new.write_text(repo.model_dump_json(indent=1))
         new.replace(self._index(name))
 
     def _index(self, repo: str) -> Path:
@@ -120,8 +127,7 @@ class MirrorHub(Hub):
         self.files = _MirrorFiles(settings, self._directory)
 
     async def aclose(self) -> None:
-        """Break off what is being read."""
-        await self.files.aclose()
+        """Do nothing: a directory is not connected to."""
 
     async def repo(self, source: Source) -> HubRepo:
         """Return a repository with its files; a mirror has one revision. Raises ``NotFound`` or ``Unavailable``."""
@@ -136,7 +142,7 @@ class _MirrorFiles(HubFiles):
     """Opens files of a directory as if a hub had answered."""
 
     def __init__(self, settings: Settings, directory: MirrorDirectory) -> None:
-        super().__init__(settings)
+        self._timeout_s = settings.hub_timeout_s
         self._directory = directory
 
     @asynccontextmanager
@@ -199,6 +205,8 @@ async def _collect(hub: Hub, repo: str, commit: str, file: HubFile, part: Path) 
             if answer.status_code == 200:
                 target.truncate(0)
             async for piece in answer.aiter_raw():
+                if target.tell() + len(piece) > file.size_bytes:
+                    raise BadAnswer(f"{hub.host} sends more of {file.path} than it says there is.", code="hub_answer")
                 await asyncio.to_thread(target.write, piece)
 
 

@@ -8,7 +8,7 @@ import structlog
 
 from control_api.catalogue.hub import Hub
 from control_api.catalogue.schemas import HubFactsOut
-from control_api.errors import MusterError, Unavailable
+from control_api.errors import BadAnswer, MusterError, Unavailable
 from control_api.kit.clock import utcnow
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class PopularityCache:
     async def _fetch(self) -> HubView:
         answers = await asyncio.gather(*(self._one(repo) for repo in self._repos))
         facts = {repo: a for repo, a in zip(self._repos, answers, strict=True) if isinstance(a, HubFactsOut)}
-        silent = [a for a in answers if isinstance(a, Unavailable)]
+        silent = [a for a in answers if isinstance(a, Unavailable | BadAnswer)]
         if silent and len(silent) == len(answers):
             log.info("hub.unreachable", reason=silent[0].message)
             return HubView({}, reachable=False)

@@ -23,7 +23,9 @@ from control_api.catalogue.sources import (
     quantization_of,
 )
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
-from control_api.errors import BadInput, NotFound, Unavailable
+from control_api.errors import BadAnswer, BadInput, NotFound, Unavailable
+from control_api.fleet.served import is_cloud_id
+from control_api.kit.wire import MAX_SIZE_BYTES
 
 log = structlog.get_logger()
 
@@ -88,18 +90,26 @@ def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -
 def _usable_id(model_id: str | None) -> str | None:
     if model_id in _RESERVED_IDS:
         raise BadInput(f"{model_id!r} cannot be the id of a model.", code="bad_model_id", hint="Use family:variant.")
+    if model_id and is_cloud_id(model_id):
+        provider = model_id.partition(":")[0]
+        message = f"{model_id!r} cannot be the id of a model: {provider}: stands for the models of a cloud provider."
+        raise BadInput(message, code="bad_model_id", hint="Give it another one with `id`.")
     return model_id
 
 
 async def resolve(wanted: Wanted, hub: Hub) -> tuple[Model, list[Artifact]]:
     """Ask the hub and return the rows to store, pinned to a commit.
 
-    Raises ``NotFound`` naming hub, repository and file, ``BadInput`` for files that cannot be used, ``Unavailable``.
+    Raises ``NotFound`` naming hub, repository and file, ``BadInput`` for files that cannot be used, ``Unavailable``, and
+    ``BadAnswer`` for what no hub can mean.
     """
     repo, source = await hub.repo(wanted.source), wanted.source
     path = source.path or only_choice(repo.files, repo=source.repo, quantization=source.quantization)
     check_gguf(path, repo=source.repo, paths=repo.files)
     parts = [_file(repo, source, part, hub) for part in parts_of(path)]
+    if (size_bytes := sum(part.size_bytes for part in parts)) > MAX_SIZE_BYTES:
+        message = f"{hub.host} says that {path} of {source.repo} has {size_bytes} bytes in {len(parts)} files: no model has."
+        raise BadAnswer(message, code="hub_answer")
     # All keys of a split model are in its first part.
     shape = await _shape(hub, source.repo, repo, parts[0].path)
     model = _model(wanted, repo, parts, shape)
@@ -116,7 +126,7 @@ async def _shape(hub: Hub, name: str, repo: HubRepo, path: str) -> Shape | str:
         return shape_of(header.values, vocabulary=header.lengths.get("tokenizer.ggml.tokens", 0))
     except NotGguf as error:
         raise not_gguf(path, str(error), repo=name, paths=repo.files) from error
-    except (BadHeader, Unavailable) as error:
+    except (BadHeader, Unavailable, BadAnswer) as error:
         log.warning("model.header_unreadable", repo=name, path=path, reason=str(error))
         return str(error)
 
@@ -171,7 +181,12 @@ def _memory(running: Running, entry: SupportedModel, shape: Shape | str, size_by
     slots, kv_type = running.slots or SLOTS, running.options.kv_cache_type or KV_TYPE
     if isinstance(shape, str):
         return memory_by_size(size_bytes, context=context, slots=slots, kv_type=kv_type, note=shape)
-    return memory_of(shape, size_bytes, context=context, slots=slots, kv_type=kv_type)
+    need = memory_of(shape, size_bytes, context=context, slots=slots, kv_type=kv_type)
+    if need.total_bytes <= MAX_SIZE_BYTES:
+        return need
+    # Each figure may be, but all together they are of no model.
+    note = f"its header's figures come to {need.total_bytes} bytes"
+    return memory_by_size(size_bytes, context=context, slots=slots, kv_type=kv_type, note=note)
 
 
 def _entry(wanted: Wanted, repo: HubRepo, path: str) -> SupportedModel:

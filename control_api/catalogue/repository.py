@@ -1,7 +1,7 @@
 """All queries on models and their artifacts, and on where nodes report them."""
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -13,18 +13,23 @@ from control_api.catalogue.lifecycle import Sighting
 from control_api.catalogue.models import Artifact, Model
 from control_api.catalogue.schemas import MemoryNeed
 from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.repository import GivenReport, given_reports, read_given
+from control_api.fleet.served import Served, believed, served
 from control_api.fleet.states import NodeState
 from control_api.kit.paging import page
 from control_api.kit.revision import MODELS, Revision
 
+_PROGRESS = (NodeModel.bytes_done, NodeModel.bytes_total, NodeModel.size)
+
 
 class NodeStamp(NamedTuple):
-    """What tells whether a node's reports are still those that were read."""
+    """What tells whether a node's reports, and what it was given, are still those that were read."""
 
     node_id: str
     name: str
     state: NodeState
     models_revision: int
+    manifest_revision: int
 
 
 async def get_model(session: AsyncSession, model_id: str) -> Model | None:
@@ -60,22 +65,28 @@ async def artifacts(session: AsyncSession, models: Collection[str] | None = None
 
 async def sightings(session: AsyncSession, models: Collection[str] | None = None) -> dict[str, list[Sighting]]:
     """Return where nodes report all models, or those with these ids, by model and by the node's name."""
-    statement = (
-        select(NodeModel, Node.name, Node.state).join(Node, col(Node.id) == col(NodeModel.node_id)).order_by(col(Node.name))
-    )
+    its_node = col(Node.id) == col(NodeModel.node_id)
+    statement = given_reports(NodeModel.node_id, Node.name, Node.state, *_PROGRESS).join(Node, its_node).order_by(Node.name)
     if models is not None:
         statement = statement.where(col(NodeModel.model_id).in_(models))
     found: dict[str, list[Sighting]] = defaultdict(list)
-    for row, name, state in (await session.exec(statement)).all():
-        sighting = Sighting(row.node_id, name, NodeState(state), row.state, row.bytes_done, row.bytes_total, row.size)
-        found[row.model_id].append(sighting)
+    for report in await read_given(session, statement):
+        node_id, name, state, *progress = report.rest
+        found[report.model_id].append(_sighting(report, node_id, name, state, progress))
     return found
+
+
+def _sighting(report: GivenReport, node_id: str, name: str, state: NodeState, progress: Sequence[Any]) -> Sighting:
+    told = believed(report.model_id, report.given, report.told)
+    ready = served(report.model_id, report.given, report.told) is Served.LOADED
+    bytes_done, bytes_total, size = progress
+    return Sighting(node_id, name, state, told, bytes_done, bytes_total, size, ready)
 
 
 def _stamps_statement() -> sa.Select[Any]:
     known = sa.select(col(Revision.value)).where(col(Revision.name) == MODELS).scalar_subquery()
     models = sa.select(func.coalesce(known, 0).label("revision")).subquery()
-    columns = (col(Node.id), col(Node.name), col(Node.state), col(Node.models_revision))
+    columns = map(col, (Node.id, Node.name, Node.state, Node.models_revision, Node.manifest_revision))
     return sa.select(models.c.revision, *columns).select_from(models.outerjoin(Node, sa.true())).order_by(col(Node.name))
 
 
@@ -99,13 +110,12 @@ async def sightings_of(
     found: dict[str, dict[str, Sighting]] = {stamp.node_id: {} for stamp in nodes}
     if not found:
         return found
-    row_of = NodeModel.__table__.c  # type: ignore[attr-defined]
-    columns = (row_of.node_id, row_of.model_id, row_of.state, row_of.bytes_done, row_of.bytes_total, row_of.size)
     by_id, wanted = {stamp.node_id: stamp for stamp in nodes}, set(models)
-    statement = sa.select(*columns).where(row_of.node_id.in_(by_id))
-    for node_id, model_id, *rest in (await (await session.connection()).execute(statement)).all():
-        if model_id in wanted:
-            found[node_id][model_id] = Sighting(node_id, by_id[node_id].name, by_id[node_id].state, *rest)
+    statement = given_reports(NodeModel.node_id, *_PROGRESS).where(col(NodeModel.node_id).in_(by_id))
+    for report in await read_given(session, statement):
+        if report.model_id in wanted:
+            stamp, progress = by_id[report.rest[0]], report.rest[1:]
+            found[stamp.node_id][report.model_id] = _sighting(report, stamp.node_id, stamp.name, stamp.state, progress)
     return found
 
 

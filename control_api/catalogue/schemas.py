@@ -14,7 +14,7 @@ Status = Literal["available", "downloading", "downloaded"]
 LifecycleStatus = Literal["available", "pending", "registered", "ready"]
 Capability = Literal["chat", "completions", "embeddings"]
 SourceStr = Annotated[str, StringConstraints(min_length=3, max_length=2048, pattern=r"^[^\x00-\x20\x7f]+$")]
-RevisionStr = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._/-]+$")]
+RevisionStr = Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*$")]
 NodeTags = Annotated[list[TagStr], MaxLen(32)]
 
 

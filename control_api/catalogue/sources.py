@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from control_api.errors import BadInput
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]{0,254}")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<total>[0-9]{5})\.gguf")
 _QUANTIZATION = re.compile(
@@ -42,7 +43,10 @@ def parse_source(text: str, *, hub_host: str) -> Source:
 
 
 def _from_url(text: str, hub_host: str) -> Source:
-    url = urlsplit(text)
+    try:
+        url = urlsplit(text)
+    except ValueError as error:
+        raise BadInput(f"This is not a URL: {error}.", code="bad_source") from error
     if url.scheme not in ("http", "https") or url.netloc.lower() != hub_host.lower():
         raise BadInput(
             f"{url.netloc or text!r} is not a hub that Muster is configured for.",
@@ -63,15 +67,21 @@ def _from_url(text: str, hub_host: str) -> Source:
 def _checked(repo: str, path: str | None, revision: str | None) -> Source:
     if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
         raise BadInput(f"{repo!r} is not a repository of the form owner/name.", code="bad_source")
+    if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise BadInput(f"{revision!r} is not the name of a revision.", code="bad_source")
     if path is not None:
         check_path(path)
     return Source(repo, path, revision)
 
 
+def is_plain(path: str) -> bool:
+    """Whether a path is plain and relative."""
+    return len(path) <= 1024 and all(_SEGMENT.fullmatch(s) and s not in (".", "..") for s in path.split("/"))
+
+
 def check_path(path: str) -> None:
     """Raise ``BadInput`` unless the path is plain and relative."""
-    segments = path.split("/")
-    if len(path) > 1024 or not all(_SEGMENT.fullmatch(s) and s not in (".", "..") for s in segments):
+    if not is_plain(path):
         raise BadInput("The file's name must be a plain relative path.", code="bad_file_name")
 
 

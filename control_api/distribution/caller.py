@@ -36,7 +36,11 @@ class NodeCaller:
         headers = {"authorization": f"Bearer {self._box.decrypt(node.inference_key_encrypted)}"}
         async with self._places:
             try:
-                answer = await self._http.post(f"{node.base_url}/v0/sync", headers=headers)
-                answer.raise_for_status()
-            except httpx2.HTTPError as error:
+                # What a node answers is not read: it may be of any length, and may come at any pace.
+                async with (
+                    asyncio.timeout(_TIMEOUT_S),
+                    self._http.stream("POST", f"{node.base_url}/v0/sync", headers=headers) as answer,
+                ):
+                    answer.raise_for_status()
+            except (httpx2.HTTPError, TimeoutError) as error:
                 log.info("node.not_called", node=node.name, error=str(error) or type(error).__name__)

@@ -1,10 +1,13 @@
 """Rules of providers: a key is proved by asking for the models, kept encrypted, and never shown again."""
 
+import asyncio
 import ipaddress
 import re
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import httpx2
+from annotated_types import MaxLen
 from pydantic import BaseModel, ValidationError
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -25,6 +28,7 @@ BASE_URLS = {
 }
 # Anthropic's list of models is not part of its compatible endpoint.
 _ANTHROPIC_VERSION = "2023-06-01"
+_LIST_LIMIT_BYTES = 4 << 20
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,111}")
 
 
@@ -33,7 +37,7 @@ class _Model(BaseModel):
 
 
 class _Models(BaseModel):
-    data: list[_Model]
+    data: Annotated[list[_Model], MaxLen(10_000)]
 
 
 class ProviderService:
@@ -57,19 +61,23 @@ class ProviderService:
         if wanted.models is not None:
             return sorted(set(wanted.models))
         base_url = _base_url(name, wanted)
-        headers = {"authorization": f"Bearer {wanted.api_key}"}
+        # What comes is counted as it comes: a few compressed bytes can stand for any number.
+        headers = {"authorization": f"Bearer {wanted.api_key}", "accept-encoding": "identity"}
         if name is ProviderName.ANTHROPIC:
             headers |= {"x-api-key": wanted.api_key, "anthropic-version": _ANTHROPIC_VERSION}
         try:
-            async with httpx2.AsyncClient(timeout=self._timeout_s, verify=trusted()) as http:
-                answer = await http.get(f"{base_url}/models", params={"limit": 1000}, headers=headers)
-        except httpx2.HTTPError as error:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                httpx2.AsyncClient(timeout=self._timeout_s, verify=trusted()) as http,
+                http.stream("GET", f"{base_url}/models", params={"limit": 1000}, headers=headers) as answer,
+            ):
+                return _listed(name, answer, await _beginning(answer))
+        except (httpx2.HTTPError, TimeoutError) as error:
             raise Unavailable(
                 f"{name} cannot be asked for its models at {base_url}: {type(error).__name__}.",
                 code="provider_unreachable",
                 hint="Name the models yourself, then nobody is asked.",
             ) from error
-        return _listed(name, answer)
 
     async def put(self, session: AsyncSession, name: ProviderName, wanted: ProviderPut, models: list[str]) -> ProviderOut:
         """Keep a key and the models that may be used with it."""
@@ -113,11 +121,21 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _listed(name: ProviderName, answer: httpx2.Response) -> list[str]:
+async def _beginning(answer: httpx2.Response) -> bytes:
+    """Return the body, but no more of it than a list of models can have."""
+    body = bytearray()
+    async for piece in answer.aiter_raw():
+        body += piece
+        if len(body) > _LIST_LIMIT_BYTES:
+            break
+    return bytes(body[:_LIST_LIMIT_BYTES])
+
+
+def _listed(name: ProviderName, answer: httpx2.Response, body: bytes) -> list[str]:
     if answer.status_code in (400, 401, 403):  # Google calls a wrong key a bad request
         raise BadInput(f"{name} refuses this key ({answer.status_code}).", code="provider_key_refused")
     try:
-        found = _Models.model_validate_json(answer.content).data if answer.is_success else []
+        found = _Models.model_validate_json(body).data if answer.is_success else []
     except ValidationError:
         found = []
     ids = {model.id.removeprefix("models/") for model in found}

@@ -37,6 +37,10 @@ class Faults:
         redirect: send readers to the CDN, on another host name.
         redirect_to: send readers to this address instead.
         status: answer every request for a file with this status.
+        info: say this of every repository, whatever was asked.
+        info_endless: and go on with spaces until the other side has enough, or this many bytes were sent.
+        info_headers: beside those that belong to it.
+        info_redirect: send those who ask about a repository to this address instead.
     """
 
     rate_bps: float = 0
@@ -49,6 +53,10 @@ class Faults:
     redirect: bool = False
     redirect_to: str | None = None
     status: int | None = None
+    info: bytes | None = None
+    info_endless: int = 0
+    info_headers: tuple[tuple[str, str], ...] = ()
+    info_redirect: str | None = None
 
 
 @dataclass
@@ -181,6 +189,13 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _model_info(self, repo: str, revision: str) -> None:
+        faults = self.hub.faults
+        if faults.info_redirect is not None:
+            self._head(302, {"Location": faults.info_redirect, "Content-Length": "0"})
+            return
+        if faults.info is not None:
+            self._say(faults.info, faults)
+            return
         directory = self._repository(repo, revision)
         if directory is None:
             return
@@ -190,6 +205,14 @@ class _Handler(BaseHTTPRequestHandler):
         info |= {"private": False, "gated": False, "disabled": False, "downloads": 7, "likes": 3}
         info |= {"tags": ["gguf"], "lastModified": _LONG_AGO, "createdAt": _LONG_AGO, "siblings": siblings}
         self._json(200, info)
+
+    def _say(self, body: bytes, faults: Faults) -> None:
+        self._head(200, {"Content-Type": "application/json", "Connection": "close", **dict(faults.info_headers)})
+        self.close_connection = True
+        self.wfile.write(body)
+        self.served.sent_bytes = len(body)
+        while self.served.sent_bytes < faults.info_endless and not self.hub.stopping.is_set():
+            self.served.sent_bytes += self.wfile.write(b" " * _BLOCK_BYTES)
 
     def _tree(self, repo: str, revision: str, below: str) -> None:
         directory = self._repository(repo, revision)
