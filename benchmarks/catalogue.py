@@ -27,7 +27,7 @@ import httpx2
 from sqlmodel import Session, create_engine, select
 
 from benchmarks.processes import Process, cpu_s, free_port, tree
-from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.models import Assignment, Node, NodeModel
 from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit.clock import utcnow
 
@@ -104,6 +104,7 @@ class Fleet:
             for node_id in self._ids:
                 for model_id in self._models:
                     session.add(NodeModel(node_id=node_id, model_id=model_id, state=ModelState.READY, slots=4))
+                    session.add(Assignment(node_id=node_id, model_id=model_id, generation=1))
             session.commit()
 
     async def move(self) -> None:

@@ -58,6 +58,8 @@ from control_api.telemetry.breakers import Breakers
 from control_api.telemetry.service import HistoryPruner
 
 BODY_LIMIT_BYTES = 4 << 20
+# A node with hundreds of models says all of them in a tenth of this.
+NODE_LIMITS_BYTES = {"/v0/nodes/": 1 << 20}
 
 
 _ROUTERS = (
@@ -235,5 +237,5 @@ def create_app(settings: Settings, *, with_worker: bool = False, local_node: boo
     app = FastAPI(title="Muster control API", version=__version__, lifespan=lifespan, openapi_url=None)
     for router in _ROUTERS:
         app.include_router(router)
-    http.install(app, body_limit_bytes=BODY_LIMIT_BYTES, knows=_knows)
+    http.install(app, body_limit_bytes=BODY_LIMIT_BYTES, smaller_limits=NODE_LIMITS_BYTES, knows=_knows)
     return app

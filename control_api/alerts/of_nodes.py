@@ -9,7 +9,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.alerts import repository
 from control_api.alerts.schemas import AlertKind, AlertOut, alert
 from control_api.fleet.models import Node, NodeModel
-from control_api.fleet.schemas import NodeError
+from control_api.fleet.reports import NodeError
 from control_api.fleet.states import NodeState
 from control_api.telemetry.models import RouterBreaker
 

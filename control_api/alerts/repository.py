@@ -14,9 +14,9 @@ from control_api.automation.presence import GONE_AFTER_S
 from control_api.automation.states import HostStatus, JobStatus
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution.fetch_models import DistrustedPeer
-from control_api.distribution.models import Assignment, DownloadTask
+from control_api.distribution.models import DownloadTask
 from control_api.distribution.states import TaskStatus
-from control_api.fleet.models import Host, Node, NodeHold, NodeModel
+from control_api.fleet.models import Assignment, Host, Node, NodeHold, NodeModel
 from control_api.fleet.states import HostState, ModelState, NodeState
 from control_api.kit.clock import db_now
 from control_api.telemetry.breakers import GONE

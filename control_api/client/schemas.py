@@ -46,10 +46,9 @@ from control_api.distribution.schemas import (
     TaskOut,
 )
 from control_api.distribution.states import TaskStatus
+from control_api.fleet.reports import Gpu, Hardware
 from control_api.fleet.schemas import (
     CredentialOut,
-    Gpu,
-    Hardware,
     HostAccept,
     HostCreate,
     HostKeyOut,

@@ -17,7 +17,7 @@ from control_api.distribution.placing import Placer
 from control_api.distribution.schemas import FetchOut, FetchRequest, FetchWait
 from control_api.errors import Conflict
 from control_api.fleet.models import Node
-from control_api.fleet.schemas import Heartbeat
+from control_api.fleet.reports import Heartbeat
 from control_api.fleet.sites import site_of
 from control_api.fleet.states import ModelState
 from control_api.kit import revision

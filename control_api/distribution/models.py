@@ -1,4 +1,4 @@
-"""Tables of assignments, removals and download tasks."""
+"""Tables of removals and download tasks."""
 
 from datetime import datetime
 
@@ -9,29 +9,6 @@ from control_api.distribution.states import TaskStatus
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
 from control_api.kit.tables import ControlTable, enum_type
-
-
-class Assignment(ControlTable, table=True):
-    """A model that shall be on a node. ``generation`` counts how often it was ordered; 0: placed, but never sent."""
-
-    __tablename__ = "assignment"
-    __table_args__ = (sa.UniqueConstraint("node_id", "model_id"),)
-
-    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
-    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
-    model_id: str = Field(foreign_key="model.id", ondelete="CASCADE", index=True, max_length=128)
-    generation: int = 0
-    residency: str = Field(default="resident", max_length=16)
-    residency_reason: str | None = Field(default=None, max_length=512, description="Why it is loaded on demand only.")
-    gpu_uuids: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Where it lives; none: on all GPUs.")
-    paused: bool = False
-    unschedulable: str | None = Field(default=None, max_length=512, description="Why it does not fit, in words and numbers.")
-    created_at: datetime = Field(default_factory=utcnow)
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the node's manifest lists the model: not after a cancel, nor where it does not fit."""
-        return self.generation > 0 and not self.paused and not self.unschedulable
 
 
 class Removal(ControlTable, table=True):

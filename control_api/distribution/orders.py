@@ -7,13 +7,13 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.principal import Principal
 from control_api.catalogue.models import Model
 from control_api.distribution import repository
-from control_api.distribution.models import Assignment, DownloadTask
+from control_api.distribution.models import DownloadTask
 from control_api.distribution.placement import decide
 from control_api.distribution.placing import Placer
 from control_api.distribution.schemas import DistributeOut, DistributeRequest, Skipped
 from control_api.distribution.situation import Situation
 from control_api.errors import Conflict, NotFound
-from control_api.fleet.models import Node
+from control_api.fleet.models import Assignment, Node
 from control_api.fleet.states import NodeState
 
 _OFFLINE = "is offline; order it with retry_when_online to have it sent when the node is back"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import sqlalchemy as sa
 import structlog
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
@@ -18,7 +19,7 @@ from control_api.catalogue.models import Artifact
 from control_api.distribution import grants
 from control_api.distribution.fetch_models import DistrustedPeer
 from control_api.distribution.schemas import FetchRequest
-from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.models import Assignment, Node, NodeModel
 from control_api.fleet.sites import site_of
 from control_api.fleet.states import NodeState
 from control_api.kit.clock import db_now
@@ -80,20 +81,22 @@ class Peers:
 
 
 async def holders(session: AsyncSession, node: Node, sha256: str) -> list[Holder]:
-    """Return the other nodes of a node's site that are heard and report that they hold an artifact."""
+    """Return the other nodes of a node's site that are heard, were given an artifact and report that they hold it."""
     site = site_of(node.tags)
     if site is None:
         return []
     models = select(Artifact.model_id).where(Artifact.sha256 == sha256)
     statement = (
-        select(Node, NodeModel)
+        select(Node, NodeModel, Assignment)
         .join(NodeModel, col(NodeModel.node_id) == col(Node.id))
+        .join(Assignment, sa.and_(col(Assignment.node_id) == Node.id, col(Assignment.model_id) == NodeModel.model_id))
         .where(col(NodeModel.model_id).in_(models), Node.id != node.id)
         .where(col(Node.state).not_in([NodeState.OFFLINE, NodeState.PENDING]))
         .where(col(Node.last_heartbeat_at) > db_now(-_SILENT_S))
     )
     rows = (await session.exec(statement)).all()
-    return [Holder(n, m.model_id, m.installed_at) for n, m in rows if sha256 in m.held and site_of(n.tags) == site]
+    held = [(node, its) for node, its, given in rows if given.is_wanted and sha256 in its.held]
+    return [Holder(node, its.model_id, its.installed_at) for node, its in held if site_of(node.tags) == site]
 
 
 def peer_ticket(key: str, sha256: str, *, asker: str, expires_at_s: int) -> str:

@@ -7,11 +7,11 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.preferences import preferences
 from control_api.catalogue.models import Model
 from control_api.distribution import repository, tasks
-from control_api.distribution.models import Assignment, DownloadTask
+from control_api.distribution.models import DownloadTask
 from control_api.distribution.placement import Decision, place, settle_anew
 from control_api.distribution.situation import Situation, look
 from control_api.distribution.states import TaskStatus
-from control_api.fleet.models import Node
+from control_api.fleet.models import Assignment, Node
 from control_api.fleet.states import Admission, NodeState
 from control_api.kit.clock import utcnow
 from control_api.settings import Settings

@@ -5,17 +5,20 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 from sqlalchemy import func
-from sqlalchemy.orm import aliased
 from sqlalchemy.orm.attributes import set_committed_value
 from sqlmodel import col, delete, or_, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.catalogue.models import Artifact, Model
-from control_api.distribution.models import Assignment, DownloadTask, Removal
+from control_api.distribution.models import DownloadTask, Removal
 from control_api.distribution.states import OPEN_STATUSES, TaskStatus
-from control_api.fleet.models import Node, NodeModel
-from control_api.fleet.states import Admission, ModelState, NodeState
+from control_api.fleet.models import Assignment, Node, NodeModel
+from control_api.fleet.repository import given_reports, read_given
+from control_api.fleet.served import Served, served
+from control_api.fleet.states import Admission, NodeState
 from control_api.kit.paging import page
+from control_api.kit.revision import ROUTES, bump
+from control_api.kit.wire import BELIEVED_COUNTER
 
 
 async def lock_nodes(session: AsyncSession, references: Collection[str] | None = None) -> list[Node]:
@@ -31,7 +34,11 @@ async def lock_nodes(session: AsyncSession, references: Collection[str] | None =
 
 
 async def bump_manifest(session: AsyncSession, node: Node) -> int:
-    """Give a node's manifest a new revision and return it; one statement, so that no two changes share one."""
+    """Give a node's manifest a new revision and return it; one statement, so that no two changes share one.
+
+    Routers read anew: a node answers only for what its manifest lists.
+    """
+    await bump(session, ROUTES)
     statement = update(Node).where(col(Node.id) == node.id).values(manifest_revision=Node.manifest_revision + 1)
     returning = statement.returning(col(Node.manifest_revision)).execution_options(synchronize_session=False)
     revision: int = (await session.exec(returning)).scalar_one()
@@ -143,8 +150,9 @@ async def next_generation(session: AsyncSession, node_id: str, model_id: str) ->
         DownloadTask.node_id == node_id, DownloadTask.model_id == model_id
     )
     told = select(NodeModel.generation).where(NodeModel.node_id == node_id, NodeModel.model_id == model_id)
-    known = [(await session.exec(ordered)).one(), (await session.exec(told)).first()]
-    return max((generation or 0 for generation in known), default=0) + 1
+    reported = (await session.exec(told)).first() or 0
+    # Reports count because of restored backups, unless they are beyond anything that was ever given out.
+    return max((await session.exec(ordered)).one() or 0, reported if reported < BELIEVED_COUNTER else 0) + 1
 
 
 async def get_task(session: AsyncSession, task_id: str) -> DownloadTask | None:
@@ -189,20 +197,12 @@ async def page_tasks(
 
 
 async def ready_only_on(session: AsyncSession, node_id: str) -> list[str]:
-    """Return the models that are ready on this online node and on no other, by id."""
-    other, its_node = aliased(NodeModel), aliased(Node)
-    elsewhere = (
-        select(other.model_id)
-        .join(its_node, col(its_node.id) == col(other.node_id))
-        .where(other.model_id == NodeModel.model_id, other.node_id != node_id)
-        .where(other.state == ModelState.READY, its_node.state == NodeState.ONLINE)
-        .exists()
-    )
-    statement = (
-        select(NodeModel.model_id)
-        .join(Node, col(Node.id) == col(NodeModel.node_id))
-        .where(NodeModel.node_id == node_id, NodeModel.state == ModelState.READY, Node.state == NodeState.ONLINE)
-        .where(~elsewhere)
-        .order_by(col(NodeModel.model_id))
-    )
-    return list((await session.exec(statement)).all())
+    """Return the models that this online node answers for and no other does, by id."""
+    theirs = sa.select(col(NodeModel.model_id)).where(col(NodeModel.node_id) == node_id)
+    statement = given_reports(NodeModel.node_id).join(Node, col(Node.id) == col(NodeModel.node_id))
+    statement = statement.where(col(NodeModel.model_id).in_(theirs), col(Node.state) == NodeState.ONLINE)
+    nodes: defaultdict[str, set[str]] = defaultdict(set)
+    for model_id, told, given, (reporter,) in await read_given(session, statement):
+        if served(model_id, given, told) is Served.LOADED:
+            nodes[model_id].add(reporter)
+    return sorted(model_id for model_id, holders in nodes.items() if holders == {node_id})

@@ -9,8 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 from control_api.access.schemas import PlacementPolicy
 from control_api.distribution.room import Residency
 from control_api.distribution.states import TaskStatus
-from control_api.fleet.schemas import Count, Hardware, Tags
-from control_api.kit.wire import IdStr, ModelIdStr, NameStr, Out, Sha256Str, Wire
+from control_api.fleet.reports import Count, Hardware, Tags
+from control_api.kit.wire import FileNameStr, IdStr, ModelIdStr, NameStr, Out, Sha256Str, SizeBytes, Wire
 
 _Words = Annotated[str, StringConstraints(max_length=2000)]
 NodeIds = Annotated[list[IdStr], MaxLen(1000)]
@@ -144,17 +144,17 @@ class AssignmentOut(Out):
 class ManifestArtifact(Out):
     """One file that a manifest asks for."""
 
-    name: str
-    size: int
-    sha256: str
+    name: FileNameStr
+    size: SizeBytes
+    sha256: Sha256Str
 
 
 class ManifestModel(Out):
     """One model that a manifest asks for."""
 
-    id: str
+    id: ModelIdStr
     generation: int
-    residency: str
+    residency: Residency
     engine: str | None
     required_memory_bytes: int
     params: dict[str, Any]

@@ -8,7 +8,7 @@ from control_api.catalogue.models import Model
 from control_api.catalogue.supported import SupportedModels
 from control_api.distribution import fetches, grants, manifests, repository, tasks
 from control_api.distribution.fetches import FetchDesk
-from control_api.distribution.models import Assignment, DownloadTask
+from control_api.distribution.models import DownloadTask
 from control_api.distribution.orders import Orders
 from control_api.distribution.peers import Peers
 from control_api.distribution.placing import Placer
@@ -27,8 +27,8 @@ from control_api.distribution.schemas import (
 from control_api.distribution.states import TaskStatus
 from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository as fleet_repository
-from control_api.fleet.models import Node
-from control_api.fleet.schemas import Heartbeat
+from control_api.fleet.models import Assignment, Node
+from control_api.fleet.reports import Heartbeat
 from control_api.kit.secretbox import SecretBox
 from control_api.settings import Settings
 

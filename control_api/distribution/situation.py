@@ -12,10 +12,9 @@ from control_api.catalogue import repository as catalogue_repository
 from control_api.catalogue.models import Model
 from control_api.catalogue.schemas import MemoryNeed
 from control_api.distribution import repository
-from control_api.distribution.models import Assignment
 from control_api.distribution.room import Held, Need, Residency, Room, room_of
 from control_api.fleet import repository as fleet_repository
-from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.models import Assignment, Node, NodeModel
 from control_api.fleet.states import ModelState
 
 ON_DISK = frozenset({ModelState.INSTALLED, ModelState.LOADING, ModelState.READY})

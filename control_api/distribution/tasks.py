@@ -7,7 +7,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.distribution.models import DownloadTask
 from control_api.distribution.schemas import TaskOut
 from control_api.distribution.states import TaskStatus
-from control_api.fleet.schemas import ModelReport
+from control_api.fleet.reports import ModelReport
 from control_api.fleet.states import ModelState
 from control_api.kit.bus import publish
 from control_api.kit.clock import utcnow

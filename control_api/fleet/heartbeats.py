@@ -16,7 +16,8 @@ from control_api.access.preferences import preferences
 from control_api.fleet import repository
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import Node, NodeModel
-from control_api.fleet.schemas import Heartbeat, HeartbeatOut, ModelReport
+from control_api.fleet.reports import Heartbeat, ModelReport, NodeError
+from control_api.fleet.schemas import HeartbeatOut
 from control_api.fleet.states import ModelState, NodeState, derive
 from control_api.fleet.transitions import facts_of, set_state
 from control_api.kit import revision
@@ -29,6 +30,8 @@ log = structlog.get_logger()
 
 FLUSH_S = 1.0
 TOKEN_AGE = timedelta(days=1)
+# Of the entries of a report that are left out, so many are named.
+REFUSALS_NAMED = 5
 
 
 class HeartbeatService:
@@ -97,8 +100,8 @@ class HeartbeatService:
         node.heartbeat_seq, node.last_heartbeat_at = beat.seq, max(at, node.last_heartbeat_at)
         node.applied_revision, node.version = beat.applied_revision, beat.version
         node.ready_loaded, node.ready_total = beat.ready_models.loaded, beat.ready_models.total
-        node.gpus, node.disk = [gpu.model_dump() for gpu in beat.gpus], beat.disk
-        node.errors = _errors(beat)
+        node.gpus, node.disk = [gpu.model_dump() for gpu in beat.gpus], beat.disk.model_dump() if beat.disk else None
+        node.errors = _errors(node, beat, at)
         routing, told = await _store_models(session, node, beat)
         node.models_revision += told
         routing |= self._derive(session, node, beat, all_required=all_required)
@@ -138,14 +141,31 @@ def _changes(node: Node, models: list[NodeModel], beat: Heartbeat) -> bool:
         return True
     if (beat.ready_models.loaded, beat.ready_models.total) != (node.ready_loaded, node.ready_total):
         return True
-    if _errors(beat) != node.errors:
+    if _errors(node, beat, utcnow()) != node.errors:
         return True
     known = {m.model_id: (m.state, m.generation, m.slots, m.error, m.held) for m in models}
     return known != {m.id: (m.state, m.generation, m.slots, m.error, m.held) for m in beat.models}
 
 
-def _errors(beat: Heartbeat) -> list[dict[str, Any]]:
-    return [error.model_dump(mode="json") for error in beat.errors]
+def _errors(node: Node, beat: Heartbeat, now: datetime) -> list[dict[str, Any]]:
+    """Return what is wrong with a node: what it says, and what of its report is not understood.
+
+    What is said to begin in the future began when it was heard first.
+    """
+    known = {error["code"]: error["at"] for error in node.errors}
+    errors = [error.model_dump(mode="json") | _since(error, known, now) for error in beat.errors]
+    if beat.refused:
+        more = f" (and {len(beat.refused) - REFUSALS_NAMED} more)" if len(beat.refused) > REFUSALS_NAMED else ""
+        message = f"Left out of its report: {'; '.join(beat.refused[:REFUSALS_NAMED])}{more}."
+        own = NodeError(code="report_refused", message=message[:4096], at=now)
+        errors.append(own.model_dump(mode="json") | _since(own, known, now))
+    return errors
+
+
+def _since(error: NodeError, known: dict[str, Any], now: datetime) -> dict[str, Any]:
+    if error.at < now:
+        return {}
+    return {"at": known.get(error.code) or error.model_copy(update={"at": now}).model_dump(mode="json")["at"]}
 
 
 def _rotate(node: Node, token: str, at: datetime) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.fleet.models import Node
-from control_api.fleet.schemas import Heartbeat
+from control_api.fleet.reports import Heartbeat
 
 
 async def _nothing(*_: Any) -> None:

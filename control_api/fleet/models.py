@@ -1,4 +1,4 @@
-"""Tables of hosts and nodes. Desired, reported and derived facts are different columns and are never merged."""
+"""Tables of hosts, nodes, and the models on them. Desired, reported and derived facts are never merged."""
 
 from datetime import datetime
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field
 
+from control_api.fleet.served import is_given
 from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.ids import new_id
@@ -146,6 +147,29 @@ class NodeModel(ControlTable, table=True):
     in_flight: int = 0
     device: str | None = Field(default=None, max_length=8)
     gpu_layers: int | None = None
+
+
+class Assignment(ControlTable, table=True):
+    """A model that shall be on a node. ``generation`` counts how often it was ordered; 0: placed, but never sent."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (sa.UniqueConstraint("node_id", "model_id"),)
+
+    id: str = Field(default_factory=new_id, primary_key=True, max_length=36)
+    node_id: str = Field(foreign_key="node.id", ondelete="CASCADE", index=True, max_length=36)
+    model_id: str = Field(foreign_key="model.id", ondelete="CASCADE", index=True, max_length=128)
+    generation: int = 0
+    residency: str = Field(default="resident", max_length=16)
+    residency_reason: str | None = Field(default=None, max_length=512, description="Why it is loaded on demand only.")
+    gpu_uuids: list[str] = Field(default_factory=list, sa_type=sa.JSON, description="Where it lives; none: on all GPUs.")
+    paused: bool = False
+    unschedulable: str | None = Field(default=None, max_length=512, description="Why it does not fit, in words and numbers.")
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the node's manifest lists the model: not after a cancel, nor where it does not fit."""
+        return is_given(self.generation, self.paused, self.unschedulable)
 
 
 class NodeTransition(ControlTable, table=True):

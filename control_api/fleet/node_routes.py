@@ -10,20 +10,19 @@ from control_api.fleet import repository
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.node_auth import CurrentNode
 from control_api.fleet.nodes import NodeService
+from control_api.fleet.reports import Heartbeat, ReadyModels, RegisterRequest
 from control_api.fleet.schemas import (
     BreakerOut,
     DrainRequest,
-    Heartbeat,
     HeartbeatOut,
     HoldOut,
     NodeModelOut,
     NodeOut,
     NodePatch,
-    ReadyModels,
     RegisterOut,
-    RegisterRequest,
     TransitionOut,
 )
+from control_api.fleet.served import NOTHING_GIVEN, Given, believed
 from control_api.fleet.states import NodeState
 from control_api.kit.clock import utcnow
 from control_api.kit.http import ReadSession, WriteSession
@@ -145,20 +144,23 @@ async def nodes_out(session: AsyncSession, nodes: list[Node]) -> list[NodeOut]:
     """Return nodes as callers see them, with their models and holds."""
     ids = [node.id for node in nodes]
     models, holds = await repository.node_models(session, ids), await repository.holds(session, ids)
-    return [_node_out(node, models[node.id], [HoldOut.model_validate(hold) for hold in holds[node.id]]) for node in nodes]
+    given = await repository.given(session, ids)
+    shown = {id_: [_model_out(row, given.get((id_, row.model_id), NOTHING_GIVEN)) for row in models[id_]] for id_ in ids}
+    return [_node_out(node, shown[node.id], [HoldOut.model_validate(hold) for hold in holds[node.id]]) for node in nodes]
 
 
-def _node_out(node: Node, models: list[NodeModel], holds: list[HoldOut]) -> NodeOut:
+def _node_out(node: Node, models: list[NodeModelOut], holds: list[HoldOut]) -> NodeOut:
     return NodeOut(
         **node.model_dump(exclude={"inference_key_encrypted", "token_hash", "next_token_hash"}),
         metrics_stale=utcnow() - node.last_heartbeat_at > METRICS_STALE,
         ready_models=ReadyModels(loaded=node.ready_loaded, total=node.ready_total),
-        models=[node_model_out(model) for model in models],
+        models=models,
         holds=holds,
     )
 
 
-def node_model_out(row: NodeModel) -> NodeModelOut:
-    """Return a reported model with its progress from 0 to 1."""
+def _model_out(row: NodeModel, given: Given) -> NodeModelOut:
+    """Return a reported model with its progress from 0 to 1, and as much of its state as is believed."""
     progress = min(1.0, row.bytes_done / row.bytes_total) if row.bytes_total else 0.0
-    return NodeModelOut(**row.model_dump(exclude={"node_id", "model_id", "sha256"}), id=row.model_id, progress=progress)
+    facts = row.model_dump(exclude={"node_id", "model_id", "sha256", "state"})
+    return NodeModelOut(**facts, id=row.model_id, state=believed(row.model_id, given, row.state), progress=progress)

@@ -12,7 +12,8 @@ from control_api.errors import BadInput, Conflict, Forbidden, NotFound, Unauthen
 from control_api.fleet import holds, repository
 from control_api.fleet.hooks import FleetHooks
 from control_api.fleet.models import EnrolmentTicket, Host, Node, NodeTransition
-from control_api.fleet.schemas import DrainRequest, RegisterRequest
+from control_api.fleet.reports import RegisterRequest
+from control_api.fleet.schemas import DrainRequest
 from control_api.fleet.states import Admission, NodeState
 from control_api.fleet.transitions import set_state
 from control_api.kit import revision

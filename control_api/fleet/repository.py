@@ -3,16 +3,37 @@
 from collections import defaultdict
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import sqlalchemy as sa
 from sqlalchemy import or_
 from sqlmodel import col, delete, select, update
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from control_api.fleet.models import Credential, EnrolmentTicket, Host, Listening, Node, NodeHold, NodeModel, NodeTransition
-from control_api.fleet.states import HostState, NodeState
+from control_api.fleet.models import (
+    Assignment,
+    Credential,
+    EnrolmentTicket,
+    Host,
+    Listening,
+    Node,
+    NodeHold,
+    NodeModel,
+    NodeTransition,
+)
+from control_api.fleet.served import Given
+from control_api.fleet.states import HostState, ModelState, NodeState
 from control_api.kit.clock import db_now
 from control_api.kit.paging import page
+
+
+class GivenReport(NamedTuple):
+    """What a node reports of a model, and what it was given of it; ``rest``: the columns that were asked for beside."""
+
+    model_id: str
+    told: ModelState
+    given: Given
+    rest: tuple[Any, ...]
 
 
 async def get_host(session: AsyncSession, host_id: str) -> Host | None:
@@ -137,6 +158,35 @@ async def node_models(session: AsyncSession, node_ids: Collection[str]) -> dict[
     for row in (await session.exec(statement)).all():
         found[row.node_id].append(row)
     return found
+
+
+def given_reports(*columns: Any) -> sa.Select[Any]:
+    """Return a statement for what nodes report of models, beside what they were given of them; read it by ``read_given``.
+
+    Parameters
+    ----------
+    columns: further ones, of ``NodeModel`` or of what the statement is joined with.
+    """
+    given = map(col, (Assignment.residency, Assignment.generation, Assignment.paused, Assignment.unschedulable))
+    pair = sa.and_(col(Assignment.node_id) == NodeModel.node_id, col(Assignment.model_id) == NodeModel.model_id)
+    selected: list[Any] = [col(NodeModel.model_id), col(NodeModel.state), *given, *columns]
+    return sa.select(*selected).select_from(NodeModel).outerjoin(Assignment, pair)
+
+
+async def read_given(session: AsyncSession, statement: sa.Select[Any]) -> list[GivenReport]:
+    """Return the rows of such a statement."""
+    await session.flush()
+    rows = (await (await session.connection()).execute(statement)).all()
+    return [GivenReport(row[0], row[1], Given._make(row[2:6]), tuple(row[6:])) for row in rows]
+
+
+async def given(session: AsyncSession, node_ids: Collection[str]) -> dict[tuple[str, str], Given]:
+    """Return what nodes were given, by node and model."""
+    statement = select(Assignment).where(col(Assignment.node_id).in_(node_ids))
+    return {
+        (row.node_id, row.model_id): Given(row.residency, row.generation, row.paused, row.unschedulable)
+        for row in (await session.exec(statement)).all()
+    }
 
 
 async def holds(session: AsyncSession, node_ids: Collection[str]) -> dict[str, list[NodeHold]]:

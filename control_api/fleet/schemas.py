@@ -1,15 +1,16 @@
-"""Wire schemas of hosts and nodes."""
+"""Wire schemas of hosts and nodes; what nodes themselves send is in ``reports``."""
 
 import ipaddress
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MaxLen
-from pydantic import AfterValidator, Field, HttpUrl, StringConstraints, field_validator
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, StringConstraints, field_validator
 
+from control_api.fleet.reports import NodeError, ReadyModels, Tags
 from control_api.fleet.states import Acceptance, Admission, HostState, ModelState, NodeState
-from control_api.kit.wire import IdStr, Instant, LineStr, ModelIdStr, NameStr, Out, Sha256Str, TagStr, Wire
+from control_api.kit.wire import IdStr, NameStr, Out, Wire
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
 _HOSTNAME = re.compile(rf"({_LABEL}\.)*(?!(\d+|0[xX][0-9A-Fa-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
@@ -39,9 +40,6 @@ Port = Annotated[int, Ge(1), Le(65535)]
 UserStr = Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z_][a-z0-9_.-]*\$?$")]
 PathStr = Annotated[str, StringConstraints(max_length=256, pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./+-]*$")]
 JumpHost = Annotated[str, StringConstraints(max_length=320, pattern=r"^([a-z_][a-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.:-]*$")]
-Tags = Annotated[list[TagStr], MaxLen(32)]
-Count = Annotated[int, Ge(0), Le(1 << 62)]
-Text = Annotated[str, StringConstraints(max_length=4096)]
 
 
 class HostCreate(Wire):
@@ -185,40 +183,6 @@ class InventoryOut(Out):
     sites: dict[str, list[str]]
 
 
-class Gpu(Out):
-    """A GPU as NVML describes it."""
-
-    index: Annotated[int, Ge(0), Le(1024)]
-    uuid: Annotated[str, StringConstraints(max_length=128)] = ""
-    name: Annotated[str, StringConstraints(max_length=128)] = ""
-    memory_total: Count = 0
-    driver: Annotated[str, StringConstraints(max_length=64)] = ""
-    compute_capability: Annotated[str, StringConstraints(max_length=16)] = ""
-
-
-class Hardware(Out):
-    """What a machine has."""
-
-    gpus: Annotated[list[Gpu], MaxLen(64)] = []
-    cpu: dict[str, Any] = {}
-    memory_total: Count = 0
-    disk_total: Count = 0
-    disk_free: Count = 0
-    platform: Annotated[str, StringConstraints(max_length=64)] = ""
-
-
-class RegisterRequest(Out):
-    """``POST /v0/nodes/register``. Unknown fields are ignored: a newer node may say more."""
-
-    name: NameStr
-    base_url: HttpUrl
-    version: LineStr
-    instance_id: IdStr
-    inference_key: Annotated[str, StringConstraints(min_length=32, max_length=256, pattern=r"^[A-Za-z0-9_-]+$")]
-    hardware: Hardware
-    tags: Tags = []
-
-
 class RegisterOut(Out):
     """The answer to a registration."""
 
@@ -228,70 +192,6 @@ class RegisterOut(Out):
     store_id: str
     heartbeat_interval_s: int
     manifest_revision: int
-
-
-class ReadyModels(Out):
-    """How many of the resident models of the applied manifest are loaded."""
-
-    loaded: Annotated[int, Ge(0), Le(100_000)] = 0
-    total: Annotated[int, Ge(0), Le(100_000)] = 0
-
-
-class ModelReport(Out):
-    """One model in a heartbeat."""
-
-    id: ModelIdStr
-    generation: Count = 0
-    state: ModelState
-    bytes_done: Count = 0
-    bytes_total: Count = 0
-    speed_bps: Count = 0
-    error: Text | None = None
-    sha256: Sha256Str | None = None
-    size: Count | None = None
-    held: Annotated[list[Sha256Str], MaxLen(1000)] = Field(default=[], description="Digests of its files that are there.")
-    source: Annotated[str, StringConstraints(max_length=512)] | None = None
-    installed_at: Instant | None = None
-    slots: Annotated[int, Ge(0), Le(100_000)] = 0
-    in_flight: Annotated[int, Ge(0), Le(1_000_000)] = 0
-    device: Literal["cuda", "cpu"] | None = None
-    gpu_layers: Annotated[int, Ge(-1), Le(1_000_000)] | None = None
-
-
-class GpuMetrics(Out):
-    """A GPU's load in a heartbeat. Memory in bytes, utilisation in percent, temperature in °C."""
-
-    index: Annotated[int, Ge(0), Le(1024)]
-    name: Annotated[str, StringConstraints(max_length=128)] = ""
-    memory_total: Count = 0
-    memory_used: Count = 0
-    utilization: float | None = None
-    temperature: float | None = None
-    power_w: float | None = None
-
-
-class NodeError(Out):
-    """One thing that a node says is wrong with itself; ``at``: when it began."""
-
-    code: Annotated[str, StringConstraints(max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
-    message: Text
-    at: Instant
-
-
-class Heartbeat(Out):
-    """``POST /v0/nodes/{id}/heartbeat``."""
-
-    instance_id: IdStr
-    seq: Count
-    applied_revision: Count = 0
-    initializing: bool = False
-    ready_models: ReadyModels = ReadyModels()
-    models: Annotated[list[ModelReport], MaxLen(1000)] = []
-    gpus: Annotated[list[GpuMetrics], MaxLen(64)] = []
-    disk: dict[str, Any] | None = None
-    version: LineStr = "unknown"
-    errors: Annotated[list[NodeError], MaxLen(32)] = []
-    fetches: Annotated[list[IdStr], MaxLen(64)] = Field(default=[], description="Download grants still in use; renewed.")
 
 
 class HeartbeatOut(Out):

@@ -68,11 +68,15 @@ class RequestContext:
     Parameters
     ----------
     knows: given the state of the application and a credential, whether it is a valid one.
+    smaller_limits: of the bodies of paths that begin so.
     """
 
-    def __init__(self, app: ASGIApp, *, body_limit_bytes: int, knows: Knows) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_limit_bytes: int, knows: Knows, smaller_limits: Mapping[str, int] | None = None
+    ) -> None:
         self._app = app
         self._body_limit_bytes = body_limit_bytes
+        self._smaller_limits = smaller_limits or {}
         self._knows = knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,26 +89,31 @@ class RequestContext:
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else new_id()
         scope.setdefault("state", {})["request_id"] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
+        limit_bytes = self._limit_bytes(scope["path"])
         length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self._body_limit_bytes:
-            refused = _too_large(self._body_limit_bytes)
+        if length.isdigit() and int(length) > limit_bytes:
+            refused = _too_large(limit_bytes)
             body = _problem(refused.code, refused.message, request_id)
             await JSONResponse(body, refused.status, {"x-request-id": request_id})(scope, receive, send)
             return
         try:
-            await self._app(scope, self._limited(scope, receive), _with_header(send, request_id))
+            await self._app(scope, self._limited(scope, receive, limit_bytes), _with_header(send, request_id))
         finally:
             structlog.contextvars.unbind_contextvars("request_id")
 
-    def _limited(self, scope: Scope, receive: Receive) -> Receive:
+    def _limit_bytes(self, path: str) -> int:
+        smaller = (limit_bytes for start, limit_bytes in self._smaller_limits.items() if path.startswith(start))
+        return min(smaller, default=self._body_limit_bytes)
+
+    def _limited(self, scope: Scope, receive: Receive, limit_bytes: int) -> Receive:
         seen_bytes, is_known = 0, False
 
         async def limited() -> Message:
             nonlocal seen_bytes, is_known
             message = await receive()
             seen_bytes += len(message.get("body", b""))
-            if seen_bytes > self._body_limit_bytes:
-                raise _Refused(_too_large(self._body_limit_bytes))
+            if seen_bytes > limit_bytes:
+                raise _Refused(_too_large(limit_bytes))
             if seen_bytes > ANONYMOUS_BODY_BYTES and not is_known:
                 await self._check_known(scope)
                 is_known = True
@@ -206,9 +215,9 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return _render(request, MusterError("Something unexpected went wrong; the log has the details under this request_id."))
 
 
-def install(app: FastAPI, *, body_limit_bytes: int, knows: Knows) -> None:
-    """Add the request context and the error handlers to an app; ``knows``: see ``RequestContext``."""
-    app.add_middleware(RequestContext, body_limit_bytes=body_limit_bytes, knows=knows)
+def install(app: FastAPI, *, body_limit_bytes: int, knows: Knows, smaller_limits: Mapping[str, int] | None = None) -> None:
+    """Add the request context and the error handlers to an app; for the options see ``RequestContext``."""
+    app.add_middleware(RequestContext, body_limit_bytes=body_limit_bytes, knows=knows, smaller_limits=smaller_limits)
     handlers: dict[type[Exception], Any] = {
         MusterError: _muster_error,
         RequestValidationError: _validation_error,

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 NameStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -10,6 +11,16 @@ TagStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r
 IdStr = Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9-]+$")]
 ModelIdStr = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
 Sha256Str = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+CommitStr = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40,64}$")]
+# What an integer column takes, less what is added to it.
+MAX_COUNTER = (1 << 31) - 2
+Counter = Annotated[int, Ge(0), Le(MAX_COUNTER)]
+# What nodes say of a counter of ours is taken up to here, so that there is room to go on counting.
+BELIEVED_COUNTER = 1 << 30
+# A thousand of them together still fit a big integer column.
+MAX_SIZE_BYTES = 1 << 50
+SizeBytes = Annotated[int, Ge(0), Le(MAX_SIZE_BYTES)]
+FileNameStr = Annotated[str, StringConstraints(max_length=255, pattern=r"^[A-Za-z0-9_][A-Za-z0-9 ._+@()=-]*$")]
 LineStr = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 

@@ -107,6 +107,8 @@ class Dispatcher:
         node = self._poller.table.nodes.get(node_id)
         if node is None:
             raise NotReady(f"There is no node {node_id}.", code="no_ready_node", retry_after_s=1)
+        if not any(target.node_id == node_id for target in self._poller.table.models.get(model, ())):
+            raise NotReady(f"Node {node.name} was not given {model}.", code="no_ready_node", retry_after_s=1)
         return self._balancer.lease(node, model)
 
     async def _exchange(self, call: Call, lease: Lease) -> Opened:

@@ -21,7 +21,7 @@ _READS: dict[str, tuple[str, ...]] = {
     "model": ("id", "created_at", "capabilities"),
     "node": ("id", "name", "base_url", "state", "admission", "was_online", "host_id", "inference_key_encrypted"),
     "node_model": (),
-    "assignment": ("node_id", "model_id", "residency"),
+    "assignment": ("node_id", "model_id", "residency", "generation", "paused", "unschedulable"),
     "provider": (),
 }
 _ADDS_TO = "request_history"

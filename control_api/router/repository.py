@@ -14,8 +14,9 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.models import ApiKey, SigningKey
 from control_api.access.principal import with_implied
 from control_api.catalogue.models import Model
-from control_api.distribution.models import Assignment
+from control_api.fleet import repository
 from control_api.fleet.models import Node, NodeModel
+from control_api.fleet.served import Served, believed, served
 from control_api.fleet.states import ModelState, NodeState
 from control_api.kit import revision
 from control_api.kit.database import Store
@@ -101,16 +102,21 @@ def _route_node(row: sa.Row[*tuple[Any, ...]], inference_key: str) -> RouteNode:
     return RouteNode(row.id, row.name, row.base_url, inference_key, row.state, row.admission, silent)
 
 
+# Plain columns: at a thousand nodes, making objects of the rows costs more than reading them.
+_TARGETS = repository.given_reports(
+    *map(col, (NodeModel.node_id, NodeModel.slots, NodeModel.bytes_done, NodeModel.bytes_total))
+)
+
+
 async def _targets(session: AsyncSession) -> dict[str, tuple[RouteTarget, ...]]:
+    """Return who was given a model and says something of it; what nodes say of other models routes nothing."""
     targets: defaultdict[str, list[RouteTarget]] = defaultdict(list)
-    assigned = sa.and_(col(Assignment.node_id) == NodeModel.node_id, col(Assignment.model_id) == NodeModel.model_id)
-    rows = await session.exec(select(NodeModel, Assignment.residency).outerjoin(Assignment, assigned))
-    for report, residency in rows.all():
-        ready = report.state is ModelState.READY
-        on_demand = residency == "on_demand" and report.state in (ModelState.INSTALLED, ModelState.LOADING)
-        progress = report.bytes_done, report.bytes_total
-        target = RouteTarget(report.node_id, ready, report.slots, report.state, *progress, on_demand=on_demand)
-        targets[report.model_id].append(target)
+    for model_id, told, given, (node_id, slots, done, total) in await repository.read_given(session, _TARGETS):
+        state, way = believed(model_id, given, told), served(model_id, given, told)
+        if given.stands and state is not ModelState.ORPHANED:
+            on_demand = way is Served.ON_DEMAND
+            target = RouteTarget(node_id, way is Served.LOADED, slots, state, done, total, on_demand=on_demand)
+            targets[model_id].append(target)
     return {model: tuple(found) for model, found in targets.items()}
 
 

@@ -88,7 +88,7 @@ class RouteTable:
     ----------
     revision: grows with every change of the routes; progress of downloads may differ between tables of one revision.
     nodes: by node id.
-    models: the nodes that report a model, by model id.
+    models: the nodes that were given a model and report it, by model id.
     known_models: registered models, by id, whether or not a node has them.
     keys: API keys by the SHA-256 of the key, in hex.
     signing_keys: public keys of inference tokens, by ``kid``.
@@ -110,8 +110,8 @@ class RouteTable:
         return model in self.known_models or model in self.models
 
     def provider_of(self, model: str) -> RouteNode | None:
-        """Return the provider that serves a model. A model of our own that has the same name comes first."""
-        return None if not self.cloud or self.is_known(model) else self.cloud.get(model)
+        """Return the provider that serves a model. Its prefix decides: no node ever answers for such an id."""
+        return self.cloud.get(model)
 
     @property
     def providers(self) -> dict[str, RouteNode]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from control_api.distribution.models import DownloadTask
 from control_api.distribution.states import TaskStatus
 from control_api.distribution.tasks import apply_report, task_out
-from control_api.fleet.schemas import ModelReport
+from control_api.fleet.reports import ModelReport
 from control_api.fleet.states import ModelState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -193,14 +193,6 @@ async def test_a_drain_is_a_hold_of_its_holder(api: Api) -> None:
     assert (await api.http.post(f"/v0/nodes/{node.id}/resume", headers=bearer(other))).json()["state"] == "online"
 
 
-async def test_the_last_ready_node_of_a_model_is_drained_only_by_force(api: Api) -> None:
-    node = await PlayedNode.enrolled(api)
-    await node.beat(models=[ready("m:1")], ready_models={"loaded": 1, "total": 1})
-    refused = await api.http.post(f"/v0/nodes/{node.id}/drain", json={})
-    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "last_ready_node")
-    assert (await api.http.post(f"/v0/nodes/{node.id}/drain", json={"force": True})).status_code == 200
-
-
 async def test_a_forgotten_node_is_refused(api: Api) -> None:
     node = await PlayedNode.enrolled(api)
     await api.http.delete(f"/v0/nodes/{node.id}")
@@ -212,9 +204,3 @@ async def test_reported_text_is_kept_literally(api: Api) -> None:
     evil = "{{ lookup('pipe','id') }} <script>alert(1)</script>"
     await node.beat(models=[{**ready("m:1"), "state": "failed", "error": evil}], ready_models={"loaded": 0, "total": 1})
     assert (await node.seen())["models"][0]["error"] == evil
-
-
-@pytest.mark.parametrize("change", [{"models": [{"id": "{{ 1 }}", "state": "ready"}]}, {"seq": -1}, {"version": "a\x00"}])
-async def test_a_malformed_report_is_refused_whole(api: Api, change: dict[str, object]) -> None:
-    node = await PlayedNode.enrolled(api)
-    assert (await node.beat(**change)).status_code == 422

@@ -20,7 +20,7 @@ from control_api.router.repository import StoreSource
 from control_api.telemetry.breakers import Breakers
 from tests.postgres import PostgresServer
 from tests.router.test_history import record, stored
-from tests.router.test_repository import MODEL, model_row, node_row, report, write
+from tests.router.test_repository import MODEL, given, model_row, node_row, report, write
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +57,7 @@ async def routers(owner_url: str, anyio_backend: Any) -> AsyncIterator[Store]:
 async def test_it_can_read_routes_and_add_history(owner: Store, routers: Store) -> None:
     box = SecretBox(SecretBox.new_key(), name="routing")
     await write(owner, node_row(box, "http://192.0.2.1:8090"), model_row())
-    await write(owner, report(ModelState.READY))
+    await write(owner, report(ModelState.READY), given())
 
     table = await StoreSource(routers, box).load(None)
     async with History.open(routers) as history:

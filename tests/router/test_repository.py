@@ -12,8 +12,7 @@ from control_api.access.tokens import INFERENCE_AUDIENCE, Signer, new_signing_ke
 from control_api.automation.models import Job, JobHost
 from control_api.automation.states import JobStatus
 from control_api.catalogue.models import Model
-from control_api.distribution.models import Assignment
-from control_api.fleet.models import Host, Node, NodeModel
+from control_api.fleet.models import Assignment, Host, Node, NodeModel
 from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
@@ -62,6 +61,10 @@ def report(state: ModelState, **fields: Any) -> NodeModel:
     return NodeModel(node_id="node-1", model_id=MODEL, state=state, slots=4, **fields)
 
 
+def given(residency: str = "resident", **fields: Any) -> Assignment:
+    return Assignment(node_id="node-1", model_id=MODEL, **{"generation": 1, "residency": residency, **fields})
+
+
 def model_row() -> Model:
     return Model(id=MODEL, name="t", repo="o/r", revision="c", size_bytes=1, required_memory_bytes=1, capabilities=["chat"])
 
@@ -83,7 +86,7 @@ async def test_what_the_api_wrote_is_what_the_router_acts_on(
     token, _ = signer.sign(INFERENCE_AUDIENCE, "api_key:k", 600, {"pin": ["node-1"], "parent": "api_key:key-1"})
     key = ApiKey(id="key-1", name="k", key_hash=token_hash("mk_secret"), prefix="mk_s", scopes=["admin"], models=[MODEL])
     key.tokens_per_minute = 99
-    await write(store, node_row(box, node.url), report(ModelState.READY), model_row(), key, pair)
+    await write(store, node_row(box, node.url), model_row(), report(ModelState.READY), given(), key, pair)
     table = await source.load(None)
     assert table
     fleet.source.table = table
@@ -118,7 +121,8 @@ async def test_an_unchanged_store_is_not_read_again(store: Store, box: SecretBox
 async def test_progress_is_read_again_while_a_model_travels(
     store: Store, box: SecretBox, source: StoreSource, clock: Clock
 ) -> None:
-    await write(store, node_row(box, "http://10.0.0.1:8090"), report(ModelState.DOWNLOADING, bytes_done=1, bytes_total=9))
+    travelling = report(ModelState.DOWNLOADING, bytes_done=1, bytes_total=9)
+    await write(store, node_row(box, "http://10.0.0.1:8090"), model_row(), travelling, given())
     first = await source.load(None)
     assert first
     async with store.write() as session:
@@ -189,12 +193,27 @@ async def test_tokens_are_derived_from_keys_living_sessions_and_running_jobs(
 async def test_only_what_is_there_and_assigned_so_is_loaded_on_demand(
     store: Store, source: StoreSource, box: SecretBox, residency: str, state: ModelState, expected: bool
 ) -> None:
-    assignment = Assignment(node_id="node-1", model_id=MODEL, generation=1, residency=residency)
     await write(store, node_row(box, "http://node"), model_row())
-    await write(store, report(state), assignment)
+    await write(store, report(state), given(residency))
 
     table = await source.load(None)
 
     assert table is not None
     (target,) = table.models[MODEL]
     assert (target.on_demand, table.serves(target)) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [None, given(generation=0), given(paused=True), given(unschedulable="needs 9 GiB"), given("on_demand", paused=True)],
+)
+async def test_what_a_node_was_not_given_routes_nothing(
+    store: Store, source: StoreSource, box: SecretBox, assignment: Assignment | None
+) -> None:
+    rows = [report(ModelState.READY), NodeModel(node_id="node-1", model_id="openai:gpt-x", state=ModelState.READY)]
+    await write(store, node_row(box, "http://node"), model_row(), *rows, *([assignment] if assignment else []))
+
+    table = await source.load(None)
+
+    assert table is not None
+    assert (dict(table.models), table.is_known("openai:gpt-x")) == ({}, False)
