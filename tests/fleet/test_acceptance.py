@@ -1,5 +1,6 @@
 """A secret goes only where its owner sent it: what an operator adds is proposed, and what leads secrets is an admin's."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -206,3 +207,17 @@ async def test_a_host_s_node_is_at_the_host_whatever_networks_are_allowed(
     answer = await api.http.post("/v0/nodes/register", json=registration(base_url=base_url), headers=bearer(ticket))
     assert (answer.status_code == 201) is taken, answer.text
     assert taken or answer.json()["error"]["code"] == "base_url_not_allowed"
+
+
+@pytest.mark.parametrize("api", ["sqlite", "postgresql"], indirect=True)
+async def test_a_host_that_moves_while_it_is_accepted_is_either_moved_or_accepted(api: Api) -> None:
+    header = await operator(api)
+    hosts = [await proposed(api, header, f"gpu-{number}") for number in range(6)]
+    moves = [api.http.patch(f"/v0/hosts/{host['id']}", json={"address": "10.6.6.6"}, headers=header) for host in hosts]
+    accepts = [api.http.post(f"/v0/hosts/{host['id']}/accept", json={"address": "10.0.0.1"}) for host in hosts]
+    answers = await asyncio.gather(*(both for pair in zip(moves, accepts, strict=True) for both in pair))
+
+    for moved, accepted in zip(answers[::2], answers[1::2], strict=True):
+        assert (moved.status_code, accepted.status_code) in {(200, 409), (403, 200)}
+    for host in (await api.http.get("/v0/hosts")).json()["items"]:
+        assert (host["address"], host["acceptance"]) in {("10.6.6.6", "proposed"), ("10.0.0.1", "accepted")}
