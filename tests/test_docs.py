@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from control_api.access import tokens
+from control_api.access.schemas import Scope
 from control_api.alerts.schemas import AlertKind
 from control_api.cli import app
 from control_api.settings import Settings
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+ROOT_PAGES = [PROJECT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
+PAGES = [*ROOT_PAGES, *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
@@ -26,6 +29,17 @@ def test_every_kind_of_alert_is_documented_with_its_severity() -> None:
     text = (PROJECT / "docs/reference/alerts.md").read_text()
     documented = re.findall(r"^\| `([a-z]+\.[a-z_]+)` \| ([a-z]+) \|", text, re.MULTILINE)
     assert dict(documented) == {str(kind): str(kind.severity) for kind in AlertKind}
+
+
+def test_the_page_on_security_says_what_every_scope_and_credential_opens() -> None:
+    text = (PROJECT / "docs/explanation/security.md").read_text()
+    assert re.findall(r"^\| `([a-z]+)` \| .+ \| .+ \|$", text.partition("## Options")[0], re.MULTILINE) == list(Scope)
+    code = "".join(path.read_text() for path in (PROJECT / "control_api").rglob("*.py"))
+    prefixes = set(re.findall(r'new_token\("([a-z]+)"', code))
+    audiences = {value for name, value in vars(tokens).items() if name.endswith("_AUDIENCE")}
+    assert len(prefixes) > 4 and len(audiences) > 2
+    for shown in {f"`{prefix}_…`" for prefix in prefixes} | {f"`{audience}`" for audience in audiences}:
+        assert re.search(rf"^\| .+{shown}", text, re.MULTILINE), shown
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
