@@ -1,6 +1,8 @@
 """What a control API makes at its first start, and checks at every other."""
 
+import asyncio
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from control_api.access import repository as access_repository
 from control_api.access.api_keys import api_key_row
 from control_api.access.schemas import ApiKeyCreate, Scope
 from control_api.access.tokens import Signer
+from control_api.errors import StartupError
 from control_api.fleet.repository import hosts_by_reference
 from control_api.fleet.schemas import HostCreate
 from control_api.fleet.service import FleetService
-from control_api.keys import Keys, write_private
+from control_api.keys import Keys, given_keys, write_private
 from control_api.kit import revision
 from control_api.kit.database import Database
-from control_api.kit.secretbox import new_token, token_hash
+from control_api.kit.secretbox import SecretBox, new_token, token_hash
 from control_api.settings import DASHBOARD_KEY_FILE, LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
 
 log = structlog.get_logger()
@@ -42,6 +45,32 @@ async def prepare(settings: Settings, database: Database, keys: Keys) -> Identit
         await bootstrap.check_key(session, keys.routing)
         await bootstrap.check_key(session, keys.credentials)
         return Identity(await bootstrap.store_id(session), await bootstrap.signer(session, keys.credentials))
+
+
+async def await_key(database: Database, box: SecretBox, timeout_s: float = 120.0) -> None:
+    """Check a key, waiting for the control API to have made the store. Raises ``StartupError`` for a wrong key.
+
+    For routers, which must hold the key and may write nothing.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        async with database.control.read() as session:
+            if await bootstrap.verify_key(session, box):
+                return
+        if time.monotonic() > deadline:
+            raise StartupError("The store has not been used yet: is the control API running?", code="store_not_prepared")
+        await asyncio.sleep(0.3)
+
+
+async def check_given(settings: Settings) -> None:
+    """Raise ``StartupError`` if these settings hold a key that a current store was not made with."""
+    database = Database.open(settings.control_url, settings.telemetry_url)
+    try:
+        async with database.control.read() as session:
+            for box in given_keys(settings):
+                await bootstrap.verify_key(session, box)
+    finally:
+        await database.close()
 
 
 async def let_in(settings: Settings, database: Database) -> None:

@@ -16,6 +16,9 @@ from control_api.errors import StartupError
 from control_api.kit.secretbox import SecretBox
 from control_api.settings import Settings
 
+NAMES = ("routing", "credentials")
+FILE = "keys.json"
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -27,12 +30,21 @@ class Keys:
 
 def load_keys(settings: Settings) -> Keys:
     """Return the keys of these settings. Raises ``StartupError`` if they are missing or malformed."""
-    return Keys(*_load(settings, "routing", "credentials"))
+    return Keys(*_load(settings, *NAMES))
 
 
 def load_routing_key(settings: Settings) -> SecretBox:
     """Return the key that routers need; they need not be given the other. Raises ``StartupError`` as ``load_keys``."""
     return _load(settings, "routing")[0]
+
+
+def given_keys(settings: Settings) -> list[SecretBox]:
+    """Return those keys that these settings hold; makes none. Raises ``StartupError`` if one is malformed."""
+    given = {name: getattr(settings, f"{name}_key") for name in NAMES}
+    kept = settings.state_dir / FILE
+    if not any(given.values()) and not settings.database_url and kept.exists():
+        return _load(settings, *NAMES)
+    return [SecretBox(key.get_secret_value(), name=name) for name, key in given.items() if key]
 
 
 def _load(settings: Settings, *names: str) -> list[SecretBox]:
@@ -45,7 +57,7 @@ def _load(settings: Settings, *names: str) -> list[SecretBox]:
             f"With PostgreSQL {missing} must be given.", code="keys_missing", hint="Make them with `muster keys secret`."
         )
     else:
-        values = _kept(settings.state_dir / "keys.json")
+        values = _kept(settings.state_dir / FILE)
     return [SecretBox(values[name], name=name) for name in names]
 
 
@@ -53,7 +65,7 @@ def _kept(path: Path) -> dict[str, str]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=30):
         if not path.exists():
-            new = {name: SecretBox.new_key() for name in ("routing", "credentials")}
+            new = {name: SecretBox.new_key() for name in NAMES}
             write_private(path, json.dumps(new))
         values: dict[str, str] = json.loads(path.read_text())
         return values

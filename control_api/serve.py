@@ -44,7 +44,9 @@ async def serve_router(settings: Settings) -> None:
     await runner.wait_until_current(settings)
     database = Database.open(settings.control_url, settings.telemetry_url)
     try:
-        source = StoreSource(database.control, load_routing_key(settings))
+        routing = load_routing_key(settings)
+        await firststart.await_key(database, routing)
+        source = StoreSource(database.control, routing)
         memory.settle()
         async with History.open(database.telemetry) as history:
             await serve(router_settings(settings), source, sinks=[history], breaker_sink=StoreReport(database.telemetry))

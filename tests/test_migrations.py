@@ -1,15 +1,22 @@
 """The schema: migrations and tables agree on both databases, upwards and downwards."""
 
+import asyncio
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from pydantic import SecretStr
+from typer.testing import CliRunner
 
+from control_api.cli import app
 from control_api.errors import StartupError
+from control_api.keys import NAMES
+from control_api.kit.secretbox import SecretBox
 from control_api.migrations import runner
-from control_api.serve import serve_api
+from control_api.serve import run_worker, serve_api, serve_router
 from control_api.settings import Settings
 from tests.running import on_postgres, running_api, settings_for
 
@@ -79,11 +86,37 @@ async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     assert refused.value.code == "store_newer"
 
 
-async def test_a_store_made_with_another_key_is_refused(tmp_path: Path) -> None:
-    settings = settings_for(tmp_path)
-    async with running_api(settings):
-        pass
-    (settings.state_dir / "keys.json").unlink()
+STARTS = {
+    "api": lambda settings: serve_api(settings, with_worker=False, local_node=False),
+    "router": serve_router,
+    "worker": run_worker,
+}
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A store that an API has made."""
+    settings = settings_for(tmp_path_factory.mktemp("used"))
+
+    async def make() -> None:
+        async with running_api(settings):
+            pass
+
+    asyncio.run(make())
+    return settings
+
+
+@pytest.mark.parametrize(("process", "name"), [(p, n) for p in STARTS for n in NAMES if (p, n) != ("router", "credentials")])
+async def test_no_process_starts_with_a_key_that_the_store_was_not_made_with(used: Settings, process: str, name: str) -> None:
+    keys = json.loads((used.state_dir / "keys.json").read_text()) | {name: SecretBox.new_key()}
+    settings = used.model_copy(update={f"{key}_key": SecretStr(value) for key, value in keys.items()})
     with pytest.raises(StartupError) as refused:
-        await serve_api(settings, with_worker=False, local_node=False)
-    assert refused.value.code == "wrong_key"
+        await asyncio.wait_for(STARTS[process](settings), 20)
+    assert (refused.value.code, name in refused.value.message) == ("wrong_key", True)
+
+
+@pytest.mark.parametrize("command", ["status", "migrate"])
+def test_the_store_is_not_handled_with_the_keys_of_another(used: Settings, command: str) -> None:
+    foreign = {f"MUSTER_{name.upper()}_KEY": SecretBox.new_key() for name in NAMES}
+    done = CliRunner().invoke(app, ["store", command], env={"MUSTER_STATE_DIR": str(used.state_dir), **foreign})
+    assert (done.exit_code, "does not fit this store" in done.output) == (1, True), done.output

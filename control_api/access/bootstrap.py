@@ -6,6 +6,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access import repository
 from control_api.access.api_keys import api_key_row
+from control_api.access.models import KeyCheck
 from control_api.access.schemas import ApiKeyCreate
 from control_api.access.service import SETUP_SETTING, SETUP_TTL_S
 from control_api.access.tokens import Signer, new_signing_key
@@ -20,12 +21,17 @@ STORE_ID_SETTING = "store_id"
 
 async def check_key(session: AsyncSession, box: SecretBox) -> None:
     """Remember a check value of a key, or raise ``StartupError`` if the store was made with another key."""
-    name = f"key_check_{box.name}"
-    known = await repository.get_setting(session, name)
+    if not await verify_key(session, box):
+        session.add(KeyCheck(name=box.name, value=box.check_value()))
+        await session.flush()
+
+
+async def verify_key(session: AsyncSession, box: SecretBox) -> bool:
+    """Raise ``StartupError`` if the store was made with another key; False if no process has made anything with one yet."""
+    known = await session.get(KeyCheck, box.name)
     if known:
-        box.verify(known)
-    else:
-        await repository.put_setting(session, name, box.check_value())
+        box.verify(known.value)
+    return known is not None
 
 
 async def store_id(session: AsyncSession) -> str:

@@ -72,6 +72,15 @@ class Setting(ControlTable, table=True):
     value: Any = Field(sa_type=sa.JSON)
 
 
+class KeyCheck(ControlTable, table=True):
+    """A value that only the key at rest of this name can read. Every process that holds the key looks whether it can."""
+
+    __tablename__ = "key_check"
+
+    name: str = Field(primary_key=True, max_length=64)
+    value: str = Field(max_length=512)
+
+
 class SettingChange(ControlTable, table=True):
     """Who changed a setting at run time, and to what; null: back to its default."""
 

@@ -22,6 +22,7 @@ def status(as_json: Json = False) -> None:
     from control_api.migrations import runner
 
     settings = load_settings()
+    _check_keys(settings)
     found = _guarded(settings, lambda: [(s.name, s.current(), s.head()) for s in runner.schemas(settings)])
     if as_json:
         stores = {name: {"revision": revision, "needs": needs} for name, revision, needs in found}
@@ -46,6 +47,7 @@ def migrate(
 
     settings = load_settings()
     _guarded(settings, lambda: _go_back(settings, to) if to else asyncio.run(runner.upgrade(settings)))
+    _check_keys(settings)
     if router_role:
         from control_api.router.grants import grant_router
 
@@ -60,6 +62,7 @@ def dump(file: Annotated[Path, typer.Argument(help="Where to write it; replaced 
     from control_api import backup
 
     settings = load_settings()
+    _check_keys(settings)
     _guarded(settings, lambda: backup.dump(settings, file))
 
 
@@ -73,6 +76,16 @@ def load(
 
     settings = load_settings()
     _guarded(settings, lambda: backup.check(settings, file) if check else backup.load(settings, file))
+    if not check:
+        _check_keys(settings)
+
+
+def _check_keys(settings: Settings) -> None:
+    """End the command if it was given keys of another store: what it did or saved would be of no use with them."""
+    from control_api import firststart
+    from control_api.migrations import runner
+
+    _guarded(settings, lambda: runner.is_current(settings) and asyncio.run(firststart.check_given(settings)))
 
 
 def _go_back(settings: Settings, targets: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import httpx2
 import structlog
 
+from control_api.errors import StartupError
 from control_api.fleet.models import Node
 from control_api.kit.secretbox import SecretBox
 from control_api.kit.tls import trusted
@@ -33,14 +34,14 @@ class NodeCaller:
         await asyncio.gather(*(self._sync(node) for node in nodes))
 
     async def _sync(self, node: Node) -> None:
-        headers = {"authorization": f"Bearer {self._box.decrypt(node.inference_key_encrypted)}"}
         async with self._places:
             try:
+                headers = {"authorization": f"Bearer {self._box.decrypt(node.inference_key_encrypted)}"}
                 # What a node answers is not read: it may be of any length, and may come at any pace.
                 async with (
                     asyncio.timeout(_TIMEOUT_S),
                     self._http.stream("POST", f"{node.base_url}/v0/sync", headers=headers) as answer,
                 ):
                     answer.raise_for_status()
-            except (httpx2.HTTPError, TimeoutError) as error:
+            except (httpx2.HTTPError, TimeoutError, StartupError) as error:
                 log.info("node.not_called", node=node.name, error=str(error) or type(error).__name__)

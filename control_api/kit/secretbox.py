@@ -40,7 +40,8 @@ class SecretBox:
         try:
             return self._fernet.decrypt(token).decode()
         except InvalidToken as error:
-            raise StartupError(f"The {self.name} key does not fit this store.", code="wrong_key") from error
+            hint = f"Give MUSTER_{self.name.upper()}_KEY, or keys.json in the state directory, as the store was made with it."
+            raise StartupError(f"The {self.name} key does not fit this store.", code="wrong_key", hint=hint) from error
 
     def check_value(self) -> str:
         """Return a value that ``verify`` accepts only with the same key."""

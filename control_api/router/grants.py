@@ -12,6 +12,7 @@ _READS: dict[str, tuple[str, ...]] = {
     "alembic_version_control": (),
     "alembic_version_telemetry": (),
     "revision": (),
+    "key_check": (),
     "api_key": (),
     "signing_key": ("kid", "public_pem"),
     "user": ("id", "name", "scopes"),

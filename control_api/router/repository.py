@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlmodel import col, select
@@ -14,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.models import ApiKey, SigningKey
 from control_api.access.principal import with_implied
 from control_api.catalogue.models import Model
+from control_api.errors import StartupError
 from control_api.fleet import repository
 from control_api.fleet.models import Node, NodeModel
 from control_api.fleet.served import Served, believed, served
@@ -24,6 +26,8 @@ from control_api.kit.secretbox import SecretBox
 from control_api.providers.repository import list_providers
 from control_api.router.parents import load_parents
 from control_api.router.table import ApiKeyEntry, ModelEntry, RouteNode, RouteTable, RouteTarget
+
+log = structlog.get_logger()
 
 # Progress does not bump the revision; while models load the table is read again so often, so that "n of m" stays true.
 PROGRESS_S = 5.0
@@ -41,10 +45,9 @@ class StoreSource:
 
     def __init__(self, store: Store, routing: SecretBox, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._routing = routing
         self._clock = clock
-        self._keys: dict[str, str] = {}
-        self._provider_keys: dict[str, str] = {}
+        self._keys = _Opened(routing)
+        self._provider_keys = _Opened(routing)
         self._progress_until: float | None = None
 
     async def load(self, known_revision: int | None) -> RouteTable | None:
@@ -76,18 +79,42 @@ class StoreSource:
     async def _nodes(self, session: AsyncSession) -> dict[str, RouteNode]:
         connection = await session.connection()
         rows = (await connection.execute(_NODES)).all()
-        self._keys = {row.key: self._keys.get(row.key) or self._routing.decrypt(row.key) for row in rows}
-        return {row.id: _route_node(row, self._keys[row.key]) for row in rows}
+        keys = self._keys.read({row.key: row.name for row in rows})
+        return {row.id: _route_node(row, keys[row.key]) for row in rows if row.key in keys}
 
     async def _cloud(self, session: AsyncSession) -> dict[str, RouteNode]:
         found: dict[str, RouteNode] = {}
-        known, self._provider_keys = self._provider_keys, {}
-        for row in await list_providers(session):
-            sealed = row.key_encrypted
-            key = self._provider_keys[sealed] = known.get(sealed) or self._routing.decrypt(sealed)
-            provider = RouteNode(row.name, row.name, row.base_url, key, "online", "open", silent=False)
-            found |= {f"{row.name}:{model}": provider for model in row.models}
+        rows = await list_providers(session)
+        keys = self._provider_keys.read({row.key_encrypted: row.name for row in rows})
+        for row in rows:
+            if key := keys.get(row.key_encrypted):
+                provider = RouteNode(row.name, row.name, row.base_url, key, "online", "open", silent=False)
+                found |= {f"{row.name}:{model}": provider for model in row.models}
         return found
+
+
+class _Opened:
+    """Sealed keys, each opened once. One that this router cannot open takes its owner out of the table and nobody else."""
+
+    def __init__(self, box: SecretBox) -> None:
+        self._box = box
+        self._keys: dict[str, str] = {}
+        self._unreadable: dict[str, str] = {}
+
+    def read(self, owners: dict[str, str]) -> dict[str, str]:
+        """Return the keys that can be opened, by how they are sealed; ``owners``: whose they are, also by that."""
+        unreadable: dict[str, str] = {}
+        keys: dict[str, str] = {}
+        for sealed, owner in owners.items():
+            try:
+                keys[sealed] = self._keys.get(sealed) or self._box.decrypt(sealed)
+            except StartupError as error:
+                unreadable[sealed] = owner
+                log.error("router.key_unreadable", of=owner, error=error.message, hint="It gets no requests from this router.")
+        if self._unreadable and not unreadable:
+            log.info("router.keys_readable")
+        self._keys, self._unreadable = keys, unreadable
+        return keys
 
 
 # Not the hardware and the GPUs' figures, which are most of a row.

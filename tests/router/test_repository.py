@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from control_api.access.models import ApiKey, User, UserSession
 from control_api.access.tokens import INFERENCE_AUDIENCE, Signer, new_signing_key
@@ -19,6 +20,7 @@ from control_api.kit.clock import utcnow
 from control_api.kit.database import Store
 from control_api.kit.secretbox import SecretBox, token_hash
 from control_api.kit.tables import ControlTable
+from control_api.providers.models import Provider
 from control_api.router.repository import PROGRESS_S, StoreSource
 from tests.router.fleet import CHAT, MODEL, Fleet, bearer, chat
 from tests.router.test_balance import Clock
@@ -217,3 +219,27 @@ async def test_what_a_node_was_not_given_routes_nothing(
 
     assert table is not None
     assert (dict(table.models), table.is_known("openai:gpt-x")) == ({}, False)
+
+
+async def test_a_key_that_cannot_be_opened_takes_out_its_owner_only_and_is_said(
+    store: Store, box: SecretBox, source: StoreSource
+) -> None:
+    foreign = SecretBox(SecretBox.new_key(), name="routing")
+    other = node_row(foreign, "http://10.0.0.2:8090")
+    other.id, other.name = "node-2", "gpu-2"
+    for provider, sealed_with in (("openai", foreign), ("google", box)):
+        sealed = sealed_with.encrypt("sk-x")
+        row = Provider(name=provider, base_url="http://p", key_encrypted=sealed, models=["m"], updated_at=utcnow())
+        await write(store, row)
+    await write(store, node_row(box, "http://10.0.0.1:8090"), other)
+
+    with structlog.testing.capture_logs() as said:
+        table = await source.load(None)
+    other.inference_key_encrypted = box.encrypt("its-key")
+    await write(store, other)
+    mended = await source.load(None)
+
+    assert table and mended
+    assert (list(table.nodes), list(table.cloud)) == (["node-1"], ["google:m"])
+    assert [line["of"] for line in said if line["event"] == "router.key_unreadable"] == ["gpu-2", "openai"]
+    assert sorted(mended.nodes) == ["node-1", "node-2"]
