@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,8 @@ LONGEST_BACKOFF_S = 30.0
 # A process that ran this long was well; its next failure starts the back-off anew.
 SETTLED_S = 30.0
 _PR_SET_PDEATHSIG = 1
+# Looked up here: between a fork and what it runs, nothing may be loaded.
+_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class KeptProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with_parent, os.getpid()),
             )
         log.info("process.started", name=self.command.name, pid=self._process.pid)
         return await self._process.wait()
@@ -94,6 +97,8 @@ class KeptProcess:
         await process.wait()
 
 
-def die_with_parent() -> None:
-    """Have the kernel send this process SIGTERM when its parent dies; for ``preexec_fn``."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send this process SIGTERM when its parent dies, and leave if it is dead already; for ``preexec_fn``."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

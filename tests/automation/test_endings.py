@@ -1,5 +1,6 @@
 """How runs end before their time: cancelled, timed out, their supervisor, guard or worker killed. Nothing stays behind."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -122,6 +123,52 @@ async def test_guard_and_supervisor_killed_together_leave_nothing_to_the_second_
     os.kill(supervisor, signal.SIGKILL)
     await runs_again(site, sleeping)
     assert not before & left_of(sleeping)
+
+
+def secretive(site: Site, job_id: str) -> dict[int, str]:
+    """Return the programs of a run that hold secrets: Ansible, with passwords and sessions, and the agent with the key."""
+    marked = processes.marked("MUSTER_JOB_ID", job_id)
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            agent = "ssh-agent" in line and str(site.settings.run_dir) in line
+            if agent or ("ansible-playbook" in line and int(entry.name) in marked):
+                found[int(entry.name)] = line
+    return found
+
+
+@pytest.mark.parametrize(("worker_is_there", "first"), [(True, "guard"), (False, "supervisor")])
+async def test_what_holds_a_secret_dies_with_guard_and_supervisor(
+    site: Site, credential: tuple[str, str, str], worker_is_there: bool, first: str
+) -> None:
+    await site.add_host("gpu-01", credential_id=credential[0])
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(site.working(stop_jobs=worker_is_there))
+        job_id = await site.start("sleep.yml", "gpu-01")
+        await site.printed(job_id, "begun")
+        if not worker_is_there:
+            await stack.aclose()
+        supervisor = (await row(site, job_id)).supervisor_pid
+        assert supervisor
+        pids = [parent_of(supervisor), supervisor]
+        before = secretive(site, job_id)
+        assert sorted({word for line in before.values() for word in ("ssh-agent", "ansible-playbook") if word in line}) == [
+            "ansible-playbook",
+            "ssh-agent",
+        ]
+        for pid in pids if first == "guard" else reversed(pids):
+            os.kill(pid, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not secretive(site, job_id)
+
+        try:
+            await until(gone, "what holds secrets to be gone", 10)
+            job = await site.job(job_id)
+            assert (job["status"], job["attempt"]) == ("running", 1), "before any worker looks after lost runs"
+        finally:
+            processes.end_marked("MUSTER_JOB_ID", job_id, grace_s=1)
 
 
 async def test_supervisor_told_to_end_gives_the_job_back_at_once_and_the_second_time_it_is_lost(

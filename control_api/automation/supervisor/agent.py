@@ -5,9 +5,12 @@ ansible-runner has an agent too, but wraps it around the playbook: then SIGTERM 
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from control_api.automation.supervisor import processes
 
 START_TIMEOUT_S = 5.0
 _LOOK_EVERY_S = 0.02
@@ -31,8 +34,10 @@ class Agent:
 
 
 @contextlib.asynccontextmanager
-async def agent(socket: Path, keys: Mapping[str, str]) -> AsyncIterator[Agent]:
+async def agent(socket: Path, keys: Mapping[str, str], *, lifetime_s: int) -> AsyncIterator[Agent]:
     """Run an agent that holds these private keys for the length of the block. Without keys there is none.
+
+    It is killed with this process, and forgets the keys after ``lifetime_s`` in any case.
 
     Raises ``AgentError`` if there is no ssh-agent or a key cannot be read, e.g. because it has a passphrase.
     """
@@ -44,7 +49,7 @@ async def agent(socket: Path, keys: Mapping[str, str]) -> AsyncIterator[Agent]:
         await _wait_for(socket)
         running = Agent(frozenset({process.pid}))
         for name, key in keys.items():
-            running.public_keys[name] = await _add(socket, key)
+            running.public_keys[name] = await _add(socket, key, lifetime_s)
         yield running
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -54,12 +59,12 @@ async def agent(socket: Path, keys: Mapping[str, str]) -> AsyncIterator[Agent]:
 
 async def _start(*command: str, socket: Path | None = None) -> asyncio.subprocess.Process:
     environment = {"SSH_AUTH_SOCK": str(socket), "SSH_ASKPASS_REQUIRE": "never"} if socket else None
-    pipe = asyncio.subprocess.PIPE
-    quiet = asyncio.subprocess.DEVNULL
+    stream = asyncio.subprocess.PIPE if socket else asyncio.subprocess.DEVNULL
+    tie = processes.killed_with(os.getpid())
     try:
-        if socket:
-            return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
-        return await asyncio.create_subprocess_exec(*command, stdin=quiet, stdout=quiet, stderr=quiet)
+        return await asyncio.create_subprocess_exec(
+            *command, stdin=stream, stdout=stream, stderr=stream, env=environment, preexec_fn=tie
+        )
     except OSError as error:
         raise AgentError(f"{command[0]} cannot be started: {error.strerror}") from error
 
@@ -72,9 +77,9 @@ async def _wait_for(socket: Path) -> None:
     raise AgentError("ssh-agent did not start")
 
 
-async def _add(socket: Path, key: str) -> str:
+async def _add(socket: Path, key: str, lifetime_s: int) -> str:
     """Add a key and return its public half: the last one listed."""
-    adding = await _start("ssh-add", "-q", "-", socket=socket)
+    adding = await _start("ssh-add", "-q", "-t", str(lifetime_s), "-", socket=socket)
     _, complaint = await asyncio.wait_for(adding.communicate(key.encode()), START_TIMEOUT_S)
     if adding.returncode:
         raise AgentError(f"the SSH key of the credential cannot be used: {complaint.decode(errors='replace').strip()}")

@@ -2,20 +2,21 @@
 
 Loading takes a supervisor seconds on a slow machine, more than all else that a job costs beside its playbook. The server itself
 runs nothing: it has no threads, no loop, and no secret, since orders pass it as a pipe. It ends with its worker; what it has
-forked goes on.
+forked goes on. While it lives, it ends what a guard leaves that was killed together with its supervisor.
 """
 
-import contextlib
 import json
 import os
 import select
+import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from control_api.automation.supervisor import processes
-from control_api.automation.supervisor.guard import guard
+from control_api.automation.supervisor.guard import ORPHAN_GRACE_S, guard
 
 # Stands in the server's arguments where its forks have the id of their job.
 PLACEHOLDER = "00000000-0000-0000-0000-000000000000"
@@ -32,9 +33,13 @@ def serve(channel: socket.socket) -> None:
     # Loaded for the forks; the guard alone needs none of it.
     import control_api.automation.supervisor.main  # noqa: F401
 
+    processes.become_subreaper()
+    guards: set[int] = set()
+    orphans = _Orphans()
     while True:
         readable, _, _ = select.select([channel], [], [], _REAP_EVERY_S)
-        _reap()
+        if _reap(guards):
+            orphans.end(processes.children(os.getpid()) - guards)
         if not readable:
             continue
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, 2)
@@ -44,6 +49,7 @@ def serve(channel: socket.socket) -> None:
         if child == 0:
             channel.close()
             processes.leave_with(partial(_guard, json.loads(message), *descriptors))
+        guards.add(child)
         # Before it is reaped, or its number might be another's.
         ended = os.pidfd_open(child)
         socket.send_fds(channel, [b"."], [ended])
@@ -51,10 +57,28 @@ def serve(channel: socket.socket) -> None:
             os.close(descriptor)
 
 
-def _reap() -> None:
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+def _reap(guards: set[int]) -> bool:
+    """See off children that have ended; tell whether there are others."""
+    try:
+        while ended := os.waitpid(-1, os.WNOHANG)[0]:
+            guards.discard(ended)
+    except ChildProcessError:
+        return False
+    return True
+
+
+class _Orphans:
+    """Ends processes that nobody answers for any more: asked first, killed when they take too long."""
+
+    def __init__(self) -> None:
+        self._since: dict[int, float] = {}
+
+    def end(self, alive: set[int]) -> None:
+        """Go on with ending these; called again and again."""
+        now = time.monotonic()
+        self._since = {pid: self._since.get(pid, now) for pid in alive}
+        for pid, since in self._since.items():
+            processes.send({pid}, signal.SIGKILL if now - since > ORPHAN_GRACE_S else signal.SIGTERM)
 
 
 def _guard(request: dict[str, Any], order: int, output: int) -> int:

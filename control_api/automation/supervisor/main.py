@@ -29,6 +29,8 @@ from control_api.kit.text import fit_for_logs
 # What may still run when Ansible itself has ended are kept SSH connections.
 _LEFTOVER_GRACE_S = 2.0
 _THREAD_GRACE_S = 10.0
+# What a run may take beside its playbook: looking after its hosts, before and after.
+_SPARE_S = 600
 
 
 def run_supervisor(beat: int) -> int:
@@ -84,7 +86,8 @@ class Supervisor:
     async def _play(self) -> Outcome:
         try:
             self._directory.create()
-            async with agent(self._directory.agent_socket, self._order.secrets.ssh_keys) as ssh_agent:
+            lifetime_s = self._order.timeout_s + _SPARE_S
+            async with agent(self._directory.agent_socket, self._order.secrets.ssh_keys, lifetime_s=lifetime_s) as ssh_agent:
                 self._directory.write_connections(ssh_agent.public_keys)
                 if self._order.attempt > 1:
                     await self._reap(ssh_agent, "reap-before")

@@ -13,6 +13,9 @@ from typing import Never
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+# Looked up here: between a fork and what it runs, nothing may be loaded.
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _POLL_S = 0.05
 # How long a process killed with SIGKILL may take to vanish; only the kernel can delay it.
 _KILL_S = 5.0
@@ -30,6 +33,22 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def killed_with(parent: int) -> Callable[[], None]:
+    """Return what a child calls before its program begins (``preexec_fn``), so that it is killed when this process ends.
+
+    Start it from the main thread: the kernel means the thread that forked. The program gains no rights: one that does, as
+    ssh-agent by its group, is let off by the kernel.
+    """
+
+    def tie() -> None:
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
 
 
 def leave_with(run: Callable[[], int]) -> Never:
@@ -60,7 +79,7 @@ def rename(argument: str, replacement: str) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+    if _LIBC.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 

@@ -103,6 +103,8 @@ class RunDirectory:
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "ANSIBLE_CACHE_PLUGIN": "memory",
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACKS_ENABLED": "muster.runtime.tied",
+            "MUSTER_SUPERVISOR_PID": str(os.getpid()),
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
             "MUSTER_JOB_ID": job_id,
             "MUSTER_JOB_FENCE": str(order.fence),
