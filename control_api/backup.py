@@ -60,8 +60,8 @@ def check(settings: Settings, source: Path) -> None:
     schemas = runner.schemas(settings)
     tables = [f"--table={schema.version_table}" for schema in schemas]
     try:
-        _run(["pg_restore", "--file=/dev/null", str(source)], os.environ)
-        copied = _run(["pg_restore", "--data-only", "--file=-", *tables, str(source)], os.environ)
+        _run(["pg_restore", "--file=/dev/null", str(source)], _outside())
+        copied = _run(["pg_restore", "--data-only", "--file=-", *tables, str(source)], _outside())
     except StartupError as error:
         raise BadInput(f"{source.name} is no whole dump: {error.message}", code="bad_dump") from error
     lines = copied.decode().splitlines()
@@ -129,7 +129,12 @@ def _environment(settings: Settings) -> dict[str, str]:
     url = sa.make_url(settings.database_url)
     given = {"host": url.host, "port": url.port, "user": url.username, "password": url.password, "dbname": url.database}
     values = {**given, **{name: value for name, value in url.query.items() if name in _LIBPQ}}
-    return {**os.environ, **{_LIBPQ[name]: str(value) for name, value in values.items() if value}}
+    return {**_outside(), **{_LIBPQ[name]: str(value) for name, value in values.items() if value}}
+
+
+def _outside() -> dict[str, str]:
+    """Return our environment without what is for Muster alone."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(("MUSTER_", "HF_"))}
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], *, stdout: int = subprocess.PIPE) -> bytes:

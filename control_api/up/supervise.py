@@ -1,7 +1,6 @@
 """What ``muster up`` runs: the control API with the worker, the router, the dashboard, and services of plays."""
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from control_api.errors import StartupError
 from control_api.kit.tasks import owned_task
 from control_api.settings import Settings
+from control_api.up.environment import environment_of
 from control_api.up.process import Command, KeptProcess
 from control_api.up.services import Services
 
@@ -56,7 +56,7 @@ def _command(settings: Settings, role: str, *, local_node: bool) -> Command:
     return Command(
         name=role,
         argv=[sys.executable, "-m", "control_api.cli", "serve", role, *extra],
-        environment=os.environ | {"MUSTER_STATE_DIR": str(settings.state_dir), "PYTHONUNBUFFERED": "1"},
+        environment=environment_of(role, settings),
         working_dir=Path("/"),
         log_file=settings.state_dir / "logs" / f"{role}.log",
         stop_timeout_s=STOP_TIMEOUT_S[role],

@@ -47,7 +47,13 @@ class Up:
 def running_up(folder: Path) -> Iterator[Up]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
     ports = {f"MUSTER_{role.upper()}_PORT": str(free_port(0)) for role in ROLES}
-    environment = {**outside, **ports, "MUSTER_STATE_DIR": str(folder / "state"), "MUSTER_CACHE_DIR": str(folder / "cache")}
+    environment = {
+        **outside,
+        **ports,
+        "HF_TOKEN": "hf_secret",
+        "MUSTER_STATE_DIR": str(folder / "state"),
+        "MUSTER_CACHE_DIR": str(folder / "cache"),
+    }
     command = [sys.executable, "-m", "control_api.cli", "up", "--local-node"]
     with process(command, environment, folder / "up.log") as started:
         up = Up(folder / "state", environment, started)
@@ -68,6 +74,11 @@ def test_its_own_user_needs_no_set_up(up: Up) -> None:
     assert [(host["name"], host["connection"]) for host in hosts] == [("local", "local")]
     assert (up.state_dir / LOCAL_KEY_FILE).stat().st_mode & 0o077 == 0
     assert (up.state_dir / SETUP_LINK_FILE).stat().st_mode & 0o077 == 0
+
+
+def test_a_secret_of_one_process_is_not_told_to_the_others(up: Up) -> None:
+    told = {role for role in ROLES if b"hf_secret" in Path(f"/proc/{up.pid(role)}/environ").read_bytes()}
+    assert told == {"api"}
 
 
 def test_only_health_is_open_on_every_port(up: Up) -> None:
