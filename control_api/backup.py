@@ -22,7 +22,8 @@ from control_api.distribution.models import Removal
 from control_api.errors import BadInput, StartupError
 from control_api.kit import revision
 from control_api.kit.clock import utcnow
-from control_api.kit.database import Database
+from control_api.kit.database import Database, sync_engine
+from control_api.kit.files import open_private
 from control_api.migrations import runner
 from control_api.settings import Settings
 
@@ -44,7 +45,7 @@ def dump(settings: Settings, target: Path) -> None:
     """
     environment = _environment(settings)
     part = target.with_name(f".{target.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = open_private(part, os.O_WRONLY | os.O_TRUNC)
     try:
         with os.fdopen(descriptor, "wb") as file:
             _run(["pg_dump", "--format=custom", "--no-owner", "--no-privileges"], environment, stdout=file.fileno())
@@ -112,7 +113,7 @@ async def _settle(settings: Settings) -> None:
 
 def holds(settings: Settings) -> dict[str, int]:
     """Return how many hosts, nodes, models, users and jobs there are: all 0 in a new installation."""
-    engine = sa.create_engine(runner.schemas(settings)[0].sync_url)
+    engine = sync_engine(runner.schemas(settings)[0].sync_url)
     try:
         with engine.connect() as connection:
             present = set(sa.inspect(connection).get_table_names())

@@ -13,6 +13,7 @@ from filelock import FileLock
 from pydantic import SecretStr
 
 from control_api.errors import StartupError
+from control_api.kit.files import PRIVATE, open_private
 from control_api.kit.secretbox import SecretBox
 from control_api.settings import Settings
 
@@ -63,18 +64,19 @@ def _load(settings: Settings, *names: str) -> list[SecretBox]:
 
 def _kept(path: Path) -> dict[str, str]:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=30):
+    with FileLock(f"{path}.lock", timeout=30, mode=PRIVATE):
         if not path.exists():
             new = {name: SecretBox.new_key() for name in NAMES}
             write_private(path, json.dumps(new))
-        values: dict[str, str] = json.loads(path.read_text())
+        with open(path, opener=open_private) as file:
+            values: dict[str, str] = json.load(file)
         return values
 
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = open_private(part, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()

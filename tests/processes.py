@@ -1,9 +1,11 @@
 """Processes that tests run, and waiting for them."""
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -33,9 +35,10 @@ def answers(url: str) -> bool:
 @contextmanager
 def process(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the length of the block; it must end when it is told to."""
+    tie = partial(die_with_parent, os.getpid())
     with log_file.open("wb") as log:
         running = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=die_with_parent
+            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=tie
         )
         try:
             yield running

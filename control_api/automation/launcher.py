@@ -15,6 +15,7 @@ import control_api
 from control_api.automation.order import RunOrder
 from control_api.automation.supervisor.forkserver import PLACEHOLDER
 from control_api.automation.supervisor.guard import log_file
+from control_api.kit.files import open_private
 
 log = structlog.get_logger()
 
@@ -73,7 +74,7 @@ class ForkServer:
         Raises ``OSError`` if it cannot be started.
         """
         request = {"job_id": order.job_id, "run_dir": str(order.run_dir), "kill_s": order.lease.kill_s}
-        said = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        said = open_private(output, os.O_WRONLY | os.O_TRUNC)
         reader, writer = os.pipe()
         with os.fdopen(writer, "wb") as pipe:
             try:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
@@ -16,6 +17,7 @@ from sqlmodel import select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.errors import Unavailable
+from control_api.kit.files import make_database_private
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON", "temp_store=MEMORY")
 
@@ -25,8 +27,25 @@ def is_sqlite(url: str) -> bool:
     return url.startswith("sqlite")
 
 
+def sync_engine(url: str, **options: Any) -> sa.Engine:
+    """Create an engine that is used without a loop, by migrations and commands."""
+    engine = sa.create_engine(url, **options)
+    if is_sqlite(url):
+        _keep_private(engine)
+    return engine
+
+
+def _keep_private(engine: sa.Engine) -> None:
+    """Have the files of a database be private before they are opened."""
+    path = engine.url.database
+    if path and path != ":memory:":
+        event.listen(engine, "do_connect", lambda *_: make_database_private(path))
+
+
 def _sqlite_engine(url: str, *, writer: bool) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=1 if writer else 4, max_overflow=0, pool_timeout=30)
+
+    _keep_private(engine.sync_engine)
 
     @event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: Any) -> None:

@@ -13,6 +13,7 @@ import control_api.kit.bus
 import control_api.kit.revision
 import control_api.providers.models
 import control_api.telemetry.models  # noqa: F401 - the imports register the tables
+from control_api.kit.database import sync_engine
 from control_api.kit.tables import ControlTable, TelemetryTable
 from control_api.migrations.runner import StoreSchema
 
@@ -23,7 +24,7 @@ def run() -> None:
     """Run the migrations of the store that the configuration names."""
     store: StoreSchema = context.config.attributes["store"]
     metadata = METADATA[store.name]
-    engine = sa.create_engine(store.sync_url, poolclass=sa.pool.NullPool)
+    engine = sync_engine(store.sync_url, poolclass=sa.pool.NullPool)
     with engine.connect() as connection:
         context.configure(
             connection=connection,

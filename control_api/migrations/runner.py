@@ -16,6 +16,8 @@ from alembic.script import ScriptDirectory
 from filelock import FileLock
 
 from control_api.errors import StartupError
+from control_api.kit.database import sync_engine
+from control_api.kit.files import PRIVATE
 from control_api.settings import Settings
 
 StoreName = Literal["control", "telemetry"]
@@ -47,7 +49,7 @@ class StoreSchema:
 
     def current(self) -> str | None:
         """Return the revision that the store is at; None for an empty store."""
-        engine = sa.create_engine(self.sync_url)
+        engine = sync_engine(self.sync_url)
         try:
             with engine.connect() as connection:
                 options = {"version_table": self.version_table}
@@ -79,10 +81,10 @@ class StoreSchema:
         if self.sync_url.startswith("sqlite"):
             path = Path(self.sync_url.removeprefix("sqlite:///"))
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(f"{path}.migrating", timeout=LOCK_TIMEOUT_S):
+            with FileLock(f"{path}.migrating", timeout=LOCK_TIMEOUT_S, mode=PRIVATE):
                 yield
             return
-        engine = sa.create_engine(self.sync_url)
+        engine = sync_engine(self.sync_url)
         try:
             with engine.connect() as connection, connection.begin():
                 connection.execute(sa.text("SET LOCAL lock_timeout = '120s'"))

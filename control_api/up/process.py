@@ -13,6 +13,8 @@ from pathlib import Path
 
 import structlog
 
+from control_api.kit.files import open_private
+
 log = structlog.get_logger()
 
 FIRST_BACKOFF_S = 0.5
@@ -67,7 +69,7 @@ class KeptProcess:
 
     async def _once(self) -> int:
         self.command.log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.command.log_file.open("ab") as output:
+        with os.fdopen(open_private(self.command.log_file, os.O_WRONLY | os.O_APPEND), "ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command.argv,
                 env=dict(self.command.environment),

@@ -11,6 +11,7 @@ import httpx2
 from filelock import FileLock, Timeout
 
 from control_api.errors import StartupError
+from control_api.kit.files import PRIVATE
 from control_api.kit.tasks import owned_task
 from control_api.settings import Settings
 from control_api.up.environment import environment_of
@@ -30,7 +31,7 @@ async def supervise(settings: Settings, say: Say, *, local_node: bool) -> None:
     Raises ``StartupError`` if another ``muster up`` uses the state directory or a port is taken.
     """
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = FileLock(settings.state_dir / "up.lock")
+    lock = FileLock(settings.state_dir / "up.lock", mode=PRIVATE)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -1,6 +1,7 @@
 """``muster store``: to what this version needs, and back to what an older one needs."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,18 @@ def test_a_store_is_migrated_and_goes_back(environment: dict[str, str | None]) -
     assert (migrated.exit_code, current["current"]) == (0, True)
     assert back.exit_code == 0, back.output
     assert status(environment)["stores"]["telemetry"]["revision"] == "03d3338a05e3"
+
+
+def test_a_store_that_others_could_read_is_theirs_no_more(environment: dict[str, str | None], tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    umask = os.umask(0)
+    try:
+        for name in ("control.db", "control.db-wal", "telemetry.db"):
+            (tmp_path / name).touch(0o666)
+        assert CliRunner().invoke(app, ["store", "migrate"], env=environment).exit_code == 0
+    finally:
+        os.umask(umask)
+    assert {path.name: oct(path.stat().st_mode) for path in tmp_path.iterdir() if path.stat().st_mode & 0o077} == {}
 
 
 @pytest.mark.parametrize(

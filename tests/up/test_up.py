@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,6 +56,9 @@ def running_up(folder: Path) -> Iterator[Up]:
         "MUSTER_CACHE_DIR": str(folder / "cache"),
     }
     command = [sys.executable, "-m", "control_api.cli", "up", "--local-node"]
+    # As a package or an administrator may have made it.
+    (folder / "state").mkdir(mode=0o755)
+    (folder / "state").chmod(0o755)
     with process(command, environment, folder / "up.log") as started:
         up = Up(folder / "state", environment, started)
         for role in ROLES:
@@ -79,6 +83,14 @@ def test_its_own_user_needs_no_set_up(up: Up) -> None:
 def test_a_secret_of_one_process_is_not_told_to_the_others(up: Up) -> None:
     told = {role for role in ROLES if b"hf_secret" in Path(f"/proc/{up.pid(role)}/environ").read_bytes()}
     assert told == {"api"}
+
+
+def test_no_file_of_the_state_is_open_to_others(up: Up) -> None:
+    modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in up.state_dir.rglob("*") if path.is_file()}
+    assert {"control.db", "control.db-wal", "control.db-shm", "telemetry.db", "keys.json", "api.log", "router.log"} <= set(
+        modes
+    )
+    assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
 
 
 def test_only_health_is_open_on_every_port(up: Up) -> None:
