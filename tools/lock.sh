@@ -4,6 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" "$@"; }
 compile --python-version 3.12 pyproject.toml -o requirements/control.txt
+# What installs all else, before there is anything else: the same versions, by themselves.
+echo uv | compile --python-version 3.8 --no-deps -c requirements/control.txt - -o requirements/uv.txt
+# What builds our own wheels.
+printf '%s\n' hatchling editables | compile --python-version 3.11 - -o requirements/build.txt
 compile --python-version 3.11 node_service/pyproject.toml -o requirements/node.txt
 echo pykdtree | compile --python-version 3.11 --no-deps - -o requirements/native.txt
 compile --python-version 3.12 -c requirements/control.txt -c requirements/node.txt \

