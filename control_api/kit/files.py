@@ -23,7 +23,8 @@ def make_database_private(path: str) -> None:
     SQLite gives its other files the mode of the database. Where that cannot be, SQLite itself will say what is wrong.
     """
     with contextlib.suppress(OSError):
-        os.close(open_private(path, os.O_RDWR))
+        # Never one that is there: to close it would end the locks that this process has on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE))
     for part in _DATABASE_PARTS:
         with contextlib.suppress(OSError):
             Path(path + part).chmod(PRIVATE)
