@@ -32,7 +32,7 @@ class Product:
 
     def inputs(self, project_dir: Path) -> list[Path]:
         """Return every file that the content of its bundles follows from; a file that is missing is among them."""
-        locks = [f"requirements/{name}" for name in dict.fromkeys((self.lock, "control.txt", "native.txt"))]
+        locks = [f"requirements/{name}" for name in dict.fromkeys((self.lock, "control.txt", "native.txt", "build.txt"))]
         found = [path for name in dict.fromkeys((*self.packages, *self.project)) for path in _files(project_dir / name)]
         return [*found, *(project_dir / name for name in locks)]
 

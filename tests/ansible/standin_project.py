@@ -14,6 +14,6 @@ def make_project(directory: Path, locked: str = "") -> Path:
     requirements = directory / "requirements"
     requirements.mkdir()
     (requirements / "node.txt").write_text(locked)
-    for name in ("control.txt", "native.txt"):
+    for name in ("control.txt", "native.txt", "build.txt"):
         shutil.copy(ROOT / "requirements" / name, requirements)
     return directory
