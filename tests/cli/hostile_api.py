@@ -30,6 +30,8 @@ def create(state_dir: Path) -> FastAPI:
                 return Response(status_code=204)
             body = instance(schema, schemas)
             if isinstance(body, dict):
+                # Sent back by `hosts accept`, which sends no address that is none.
+                body |= {"address": "10.0.0.1"} if "address" in body else {}
                 body |= {key: None for key in ("next_cursor",) if key in body} | ({"final": True} if "final" in body else {})
             return JSONResponse(body, status)
 
