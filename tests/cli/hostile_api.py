@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 
 from control_api.app import create_app
+from control_api.fleet.schemas import HostAccept
 from control_api.settings import Settings
 
 HOSTILE = "\x1b]0;t\x07\x1b[2J\x9b\x7f\u202e\u2066\u200b\u200f\u2028\x85\r[red]m[link=x]l\nerror: faked"
@@ -30,8 +31,9 @@ def create(state_dir: Path) -> FastAPI:
                 return Response(status_code=204)
             body = instance(schema, schemas)
             if isinstance(body, dict):
-                # Sent back by `hosts accept`, which sends no address that is none.
-                body |= {"address": "10.0.0.1"} if "address" in body else {}
+                # Sent back by `hosts accept` as they were shown, and valid therefore.
+                body |= dict.fromkeys(set(HostAccept.model_fields) & set(body)) if "address" in body else {}
+                body |= {"address": "10.0.0.1", "port": 22, "become": True} if "address" in body else {}
                 body |= {key: None for key in ("next_cursor",) if key in body} | ({"final": True} if "final" in body else {})
             return JSONResponse(body, status)
 
