@@ -80,7 +80,7 @@ async def test_it_can_say_which_nodes_are_out(owner: Store, routers: Store) -> N
 async def test_it_can_change_nothing_and_read_nothing_else(routers: Store) -> None:
     rights = {right: await tables_with(routers, right) for right in ("SELECT", "INSERT", "UPDATE", "REFERENCES")}
 
-    plumbing = {"alembic_version_control", "alembic_version_telemetry", "revision", "router_breaker"}
+    plumbing = {"alembic_version_control", "alembic_version_telemetry", "revision", "router_breaker", "key_check"}
     callers = {"api_key", "signing_key", "user", "user_session", "job", "job_host"}
     routes = {"node_model", "model", "node", "assignment", "provider"}
     assert rights["SELECT"] == plumbing | callers | routes
@@ -91,6 +91,7 @@ async def test_it_can_change_nothing_and_read_nothing_else(routers: Store) -> No
         "SELECT id_hash FROM user_session",
         'SELECT password_hash FROM "user"',
         "SELECT extra_vars FROM job",
+        "SELECT value FROM setting",
         "DELETE FROM request_history",
     ):
         with pytest.raises(ProgrammingError, match="permission denied"):
