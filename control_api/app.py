@@ -118,7 +118,7 @@ def wire(settings: Settings, database: Database, keys: Keys, identity: firststar
     supported = SupportedModels.load(settings.project_dir / "supported_models.json")
     distribution = DistributionService(settings, supported, keys.routing)
     hooks = FleetHooks(
-        validate_variables=playbooks.variables.check,
+        host_variables=playbooks.gate.host_changes,
         node_registered=distribution.node_registered,
         heartbeat_applied=distribution.heartbeat_applied,
         node_came_online=distribution.node_came_online,

@@ -71,6 +71,7 @@ def environment(place: Site, ports: Ports, state_dir: Path, hub_url: str) -> dic
     """Return the settings of ``muster up``."""
     return {
         "MUSTER_STATE_DIR": str(state_dir),
+        "MUSTER_SITE_DIR": str(state_dir / "site"),
         "MUSTER_HUB_ENDPOINT": hub_url,
         "MUSTER_API_HOST": place.bind,
         "MUSTER_API_PORT": str(ports.api),
@@ -97,12 +98,13 @@ async def demo(hosts: int, display: Display, stack: AsyncExitStack, *, check: bo
     with display.stage("hub", "Finding the model"):
         hub_url = await stack.enter_async_context(hub(model, settings.cache_dir / "demo", place.bind, place.address, display))
     ports = Ports.choose()  # not earlier: what was free may be taken by another demo meanwhile
+    place.write_data(state_dir / "site", {"node_service_port": ports.node} if place.is_local else {})
     with display.stage("start", "Starting Muster"):
         client = await start(place, environment(place, ports, state_dir, hub_url), state_dir, stack)
     with display.stage("register", f"Registering {MODEL}"):
         await client.models.register(RegisterModelRequest(model=MODEL))
     with display.stage("provision", "Provisioning by Ansible"):
-        job = await provision(client, await place.add_hosts(client, options(place, ports)), display)
+        job = await provision(client, await place.add_hosts(client, options(place)), display)
     with display.stage("answer", "Asking the model through the router"):
         answer, node = await ask(client, f"http://127.0.0.1:{ports.router}")
     if check:
@@ -140,12 +142,12 @@ async def answers(probe: httpx2.AsyncClient, url: str) -> bool:
         return False
 
 
-def options(place: Site, ports: Ports) -> dict[str, Any]:
+def options(place: Site) -> dict[str, Any]:
     """Return the options of the roles that the demo sets on its hosts."""
     if not place.is_local:
         return {"node_service_engine_threads": 1}
     # It is the only node, so after an update of Muster it is switched although nobody else answers meanwhile.
-    return {"node_service_engine_threads": 2, "node_service_port": ports.node, "node_service_drain_force": True}
+    return {"node_service_engine_threads": 2, "node_service_drain_force": True}
 
 
 async def provision(client: Client, hosts: list[str], display: Display) -> JobOut:

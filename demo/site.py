@@ -1,5 +1,6 @@
 """Where the demo runs: on this machine as its own host, or on real hosts with sshd and systemd."""
 
+import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,11 +30,19 @@ class Site:
         """Whether this machine is the host."""
         return not self.hosts
 
+    def write_data(self, folder: Path, variables: dict[str, Any]) -> None:
+        """Write options that the API gives to no machine of its own, as whoever runs a control plane writes the site's data."""
+        file = folder / "host_vars" / f"{LOCAL_HOST}.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(variables))
+
     async def add_hosts(self, client: Client, variables: dict[str, Any]) -> list[str]:
         """Make the hosts known with these options of the roles; return their names."""
         if self.is_local or not self.ssh_key:
             host = await client.hosts.get(LOCAL_HOST)
-            await client.hosts.patch(host.id, HostPatch(variables=host.variables | variables))
+            # What a demo of an earlier release stored; it is in the site's data now.
+            stored = {name: value for name, value in host.variables.items() if name != "node_service_port"}
+            await client.hosts.patch(host.id, HostPatch(variables=stored | variables))
             return [LOCAL_HOST]
         credential = await client.credentials.create("lab", self.ssh_key.read_text(), None)
         cpu = {"gpu_host_require_gpu": False, "node_service_allow_cpu": True}

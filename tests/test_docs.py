@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +24,11 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert f"| `MUSTER_{name.upper()}` |" in text, name
         assert field.description, f"{name} has no description"
         assert field.description in text, f"docs/reference/settings.md is out of date for {name}"
+
+
+def test_the_reference_says_who_may_set_which_variable_to_what() -> None:
+    page = (PROJECT / "docs/reference/role-variables.md").read_text()
+    assert run_path(str(PROJECT / "tools" / "write_reference.py"))["with_classes"](page) == page, "run `make reference`"
 
 
 def test_every_kind_of_alert_is_documented_with_its_severity() -> None:

@@ -38,6 +38,14 @@ class DriftService:
         job = JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True, idempotency_key=idempotency_key)
         return await self._jobs.create(session, job, by, purpose=JobPurpose.DRIFT)
 
+    async def checkable(self, session: AsyncSession) -> list[str]:
+        """Return ids of the hosts in service, without those whose variables no run may have: they keep no other from it."""
+        hosts = await fleet.hosts_by_reference(session, await self._jobs.hosts_in_service(session, None))
+        refused = await self._jobs.playbooks.gate.refused({}, hosts)
+        for name, why in refused.items():
+            log.warning("drift.host_left_out", host=name, why=why.message)
+        return [host.id for host in hosts if host.name not in refused]
+
     async def apply(self, session: AsyncSession, wanted: DriftApply, by: Principal) -> Job:
         """Queue a run on those of the hosts that had drifted at their latest check. Raises ``Conflict`` if none had."""
         drifted = await checks.drifted_ids(session, await self._jobs.hosts_in_service(session, wanted.hosts))
@@ -93,5 +101,5 @@ class DriftSchedule:
         async with self._store.write() as session:
             if await repository.job_by_key(session, key) or await checks.has_open(session, JobPurpose.DRIFT):
                 return
-            if await fleet.accepted_hosts(session):
-                await self._drift.check(session, HostsIn(), SCHEDULE, idempotency_key=key)
+            if hosts := await self._drift.checkable(session):
+                await self._drift.check(session, HostsIn(hosts=hosts), SCHEDULE, idempotency_key=key)

@@ -36,7 +36,10 @@ class Secrets(BaseModel):
 
 
 class RunOrder(BaseModel):
-    """One attempt of one job."""
+    """One attempt of one job.
+
+    ``not_on_controller``: by host the variables that it may not have if it turns out to be the machine that runs the jobs.
+    """
 
     job_id: str
     attempt: int
@@ -51,6 +54,7 @@ class RunOrder(BaseModel):
     task_timeout_s: int | None
     cancel_grace_s: float
     extra_vars: dict[str, Any]
+    not_on_controller: dict[str, list[str]] = {}
     inventory: InventoryOut
     secrets: Secrets
     control_url: str

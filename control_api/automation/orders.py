@@ -50,7 +50,9 @@ class OrderDesk:
 
     async def make(self, session: AsyncSession, job: Job) -> RunOrder:
         """Return the order for the present attempt of a job. Raises if whoever asked for it may not do so any more."""
-        check_scope(await self._access.asker(session, job.asker), Scope.OPERATE)
+        asker = await self._access.asker(session, job.asker)
+        check_scope(asker, Scope.OPERATE)
+        self._playbooks.gate.rules.check(job.extra_vars, "extra_vars", scopes=asker.scopes)
         settings = self._settings
         playbook = self._playbooks.get(job.playbook)
         host_ids = [host.host_id for host in (await repository.hosts_of(session, [job.id]))[job.id]]
@@ -75,6 +77,14 @@ class OrderDesk:
                 reusable_s=lease_s(settings),
             ),
         )
+
+    async def checked(self, order: RunOrder) -> RunOrder:
+        """Return an order whose variables may be given to its hosts as both are now. Raises ``BadInput`` if they may not.
+
+        Names of hosts are looked up here, so no transaction may be open.
+        """
+        beyond = await self._playbooks.gate.run_starts(order.extra_vars, order.inventory.hosts)
+        return order.model_copy(update={"not_on_controller": beyond})
 
     async def _secrets(self, session: AsyncSession, job: Job, host_ids: list[str]) -> Secrets:
         asked_by = job.requested_by if self._playbooks.get(job.playbook).speaks_for_caller else None

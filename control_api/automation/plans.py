@@ -55,7 +55,10 @@ class PlanService:
         return PlanOut(job_id=job_id, status=job.status, reason=job.reason, plan_hash=plan.plan_hash, hosts=hosts)
 
     async def apply(self, session: AsyncSession, plan_hash: str, by: Principal) -> Job:
-        """Queue the run that was planned. Raises ``Conflict`` saying what moved since, or who has one of the hosts."""
+        """Queue the run that was planned, as this caller's.
+
+        Raises ``Conflict`` saying what moved since, or who has one of the hosts.
+        """
         if not (plan := await checks.plan_by_hash(session, plan_hash)):
             raise NotFound("No plan has this hash.", code="unknown_plan", hint="`muster plan` makes one.")
         hosts = [host.host_id for host in (await repository.hosts_of(session, [plan.job_id]))[plan.job_id]]

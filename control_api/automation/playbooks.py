@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_api.automation.gate import VariableGate
 from control_api.automation.variables import VariableRules
 from control_api.errors import BadInput, NotFound
 from control_api.fleet.states import HostState
@@ -56,7 +57,7 @@ class PlaybookCatalogue:
     def __init__(self, project_dir: Path, known: Iterable[Playbook] = KNOWN) -> None:
         directory = project_dir / "playbooks"
         self._playbooks = {playbook.name: playbook for playbook in known if (directory / playbook.name).is_file()}
-        self.variables = VariableRules.load(project_dir)
+        self.gate = VariableGate(VariableRules.load(project_dir))
         self.tags = _tags(project_dir)
 
     @property

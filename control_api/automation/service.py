@@ -57,10 +57,13 @@ class JobService:
         """Queue a job and return it; with an idempotency key that is known, return the job that it made.
 
         A check for drift takes no locks, since it covers whole fleets: where something else ran meanwhile it says nothing.
-        Raises ``NotFound`` for a playbook or host that does not exist and ``BadInput`` for variables that may not be set.
+        It runs as what ``by`` asks for now, whoever asked for the like before.
+
+        Raises ``NotFound`` for a playbook or host that does not exist, ``BadInput`` for variables that may not be set, and
+        ``Forbidden`` for those that are not this caller's to set.
         """
         playbook = self.playbooks.get(wanted.playbook)
-        self.playbooks.variables.check(wanted.extra_vars, "extra_vars")
+        await self.playbooks.gate.job_asked(wanted.extra_vars, await self._fleet.resolve_hosts(session, wanted.hosts), by)
         self.playbooks.check_tags(wanted.tags)
         job = Job(
             **wanted.model_dump(exclude={"hosts", "timeout_s", "external"}),
@@ -146,7 +149,10 @@ class JobService:
         return job
 
     async def retry(self, session: AsyncSession, job_id: str, by: Principal) -> Job:
-        """Queue a job that has ended once more; if some of its hosts failed, for those only."""
+        """Queue a job that has ended once more, as this caller's; if some of its hosts failed, for those only.
+
+        Raises ``Forbidden`` if it was given variables that this caller may not give.
+        """
         job = await self.get(session, job_id)
         if job.external:
             raise Conflict("This run was not started by Muster: repeat it where it ran.", code="job_external")

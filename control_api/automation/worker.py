@@ -119,7 +119,7 @@ class Worker:
                 order = await self._desk.make(session, job)
                 snapshot = order.inventory.model_dump(mode="json")
                 await session.merge(JobInventory(job_id=job.id, attempt=job.attempt, snapshot=snapshot))
-            await self._launcher.launch(order)
+            await self._launcher.launch(await self._desk.checked(order))
         except Exception as error:  # Any: one job that cannot be started must not keep the worker from the others.
             log.error("job.not_started", job_id=job.id, exc_info=error)
             failed = Outcome(JobStatus.FAILED, f"The run could not be started: {error}")

@@ -1,11 +1,12 @@
 """What the fleet tells the domains above it, in the same transaction. Wired in ``app.py``."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from control_api.access.principal import Principal
 from control_api.fleet.models import Node
 from control_api.fleet.reports import Heartbeat
 
@@ -18,15 +19,31 @@ async def _none_last(*_: Any) -> list[str]:
     return []
 
 
-def _accept(_: dict[str, Any]) -> None:
-    """Accept any variables."""
+@dataclass(frozen=True)
+class HostVariables:
+    """Variables that somebody wants a host to have.
+
+    Parameters
+    ----------
+    address: where the host is to be; ``moves``: it was somewhere else.
+    wanted: all that it is to have; ``before``: what it has.
+    by: who asks now; None: ``muster up`` itself, for the host that it makes of its own machine.
+    """
+
+    name: str
+    address: str
+    connection: str
+    wanted: dict[str, Any]
+    by: Principal | None
+    before: dict[str, Any] = field(default_factory=dict)
+    moves: bool = False
 
 
 @dataclass(frozen=True)
 class FleetHooks:
     """Callables of higher domains. Each runs in the transaction of the change it is told of."""
 
-    validate_variables: Callable[[dict[str, Any]], None] = _accept
+    host_variables: Callable[[HostVariables], Awaitable[None]] = _nothing
     node_registered: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing
     heartbeat_applied: Callable[[AsyncSession, Node, Heartbeat], Awaitable[None]] = _nothing
     node_came_online: Callable[[AsyncSession, Node], Awaitable[None]] = _nothing

@@ -13,7 +13,7 @@ from control_api.access.principal import Principal
 from control_api.access.schemas import Scope
 from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet import acceptance, repository
-from control_api.fleet.hooks import FleetHooks
+from control_api.fleet.hooks import FleetHooks, HostVariables
 from control_api.fleet.models import Credential, EnrolmentTicket, Host
 from control_api.fleet.schemas import (
     CredentialCreate,
@@ -48,7 +48,7 @@ class FleetService:
     async def add_host(self, session: AsyncSession, wanted: HostCreate, by: Principal) -> Host:
         """Create a host: an admin's is accepted at once, an operator's is proposed.
 
-        Raises ``BadInput`` for variables that are not public options of the roles, ``Forbidden`` for what only admins may set.
+        Raises ``BadInput`` for variables that nobody sets here, and ``Forbidden`` for what only admins may set.
         """
         if wanted.connection == "local":
             raise BadInput(
@@ -57,7 +57,7 @@ class FleetService:
                 hint="Give an address that Ansible reaches over SSH.",
             )
         acceptance.check_may_change((name for name, value in wanted if value), by)
-        return await self.store_host(session, wanted, accepted_by=by.label if Scope.ADMIN in by.scopes else None)
+        return await self.store_host(session, wanted, accepted_by=by.label if Scope.ADMIN in by.scopes else None, by=by)
 
     async def read_inventory(self, wanted: HostImport) -> list[HostCreate]:
         """Return the hosts of a static inventory; one at a time is read, beside the loop. Raises ``BadInput``."""
@@ -66,9 +66,12 @@ class FleetService:
         async with self._reading:
             return await asyncio.to_thread(read_hosts, wanted.content, wanted.format)
 
-    async def store_host(self, session: AsyncSession, wanted: HostCreate, *, accepted_by: str | None) -> Host:
-        """Create a host without asking how it is connected or by whom; for ``muster up`` itself."""
-        self._hooks.validate_variables(wanted.variables)
+    async def store_host(
+        self, session: AsyncSession, wanted: HostCreate, *, accepted_by: str | None, by: Principal | None = None
+    ) -> Host:
+        """Create a host without asking how it is connected; ``by``: None for ``muster up`` itself."""
+        given = HostVariables(wanted.name, wanted.address, wanted.connection, wanted.variables, by)
+        await self._hooks.host_variables(given)
         await self._check_credential(session, wanted.credential_id)
         # Hosts of one import have different names, and are written in one statement.
         with session.no_autoflush:
@@ -87,7 +90,7 @@ class FleetService:
         host = await self._locked(session, host_id)
         changes = {name: value for name, value in patch.model_dump(exclude_unset=True).items() if getattr(host, name) != value}
         acceptance.check_may_change(changes, by, host)
-        self._hooks.validate_variables(changes.get("variables") or {})
+        await self._check_variables(host, changes, by)
         await self._check_credential(session, changes.get("credential_id"))
         if "address" in changes:
             host.host_key_type = host.host_key = host.host_key_pinned_at = None
@@ -111,6 +114,18 @@ class FleetService:
         host = await self.host(session, host_id)
         await session.refresh(host, with_for_update=True)
         return host
+
+    async def _check_variables(self, host: Host, changes: dict[str, Any], by: Principal) -> None:
+        change = HostVariables(
+            host.name,
+            changes.get("address", host.address),
+            host.connection,
+            changes.get("variables", host.variables),
+            by,
+            before=host.variables,
+            moves="address" in changes,
+        )
+        await self._hooks.host_variables(change)
 
     async def _check_credential(self, session: AsyncSession, credential_id: str | None) -> None:
         if credential_id and not await repository.get_credential(session, credential_id):

@@ -160,7 +160,7 @@ class Site:
 def _services(settings: Settings, database: Database, signer: Signer, box: SecretBox) -> Site:
     access = AccessService(signer, running_job=repository.running_job)
     playbooks = PlaybookCatalogue(settings.project_dir, PLAYBOOKS)
-    fleet = FleetService(settings, box, FleetHooks(validate_variables=playbooks.variables.check))
+    fleet = FleetService(settings, box, FleetHooks(host_variables=playbooks.gate.host_changes))
     jobs = JobService(settings, fleet, playbooks)
     state = {"settings": settings, "database": database, "access": access, "fleet": fleet, "automation": jobs}
     state |= {"drift": DriftService(jobs), "plans": PlanService(settings, jobs, fleet)}

@@ -32,7 +32,7 @@ async def test_plan_apply_and_drift(project: Path, run_dir: Path, tmp_path: Path
     settings = settings_for(tmp_path, project_dir=project, run_dir=run_dir)
     async with running_api(settings, with_worker=True, local_node=True) as api:
         (host,) = await api.client.hosts.list()
-        patched = await api.http.patch(f"/v0/hosts/{host.id}", json={"variables": {"demo_file": str(target)}})
+        patched = await api.http.patch(f"/v0/hosts/{host.id}", json={"variables": host.variables | {"demo_file": str(target)}})
         assert patched.status_code == 200, patched.text
         assert "never" in (await muster(api, "drift", "show")).stdout
 

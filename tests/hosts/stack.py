@@ -1,5 +1,6 @@
 """Everything as a user runs it: ``muster up`` as a process, a local hub, the command line."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -41,6 +42,17 @@ class Stack:
     def playbook(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``ansible-playbook`` from a shell, as CI does."""
         return self.run([str(Path(sys.executable).with_name("ansible-playbook")), *arguments], check=check, timeout_s=600)
+
+    @contextmanager
+    def site_data(self, **variables: str) -> Iterator[None]:
+        """Have these options for all hosts in the site's own data, as whoever runs the control plane sets them."""
+        file = Path(self.environment["MUSTER_SITE_DIR"]) / "group_vars" / "all.yml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(variables))
+        try:
+            yield
+        finally:
+            file.unlink()
 
     def run(self, command: list[str], *, check: bool, timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run a command in the project with the settings of this stack."""
@@ -90,6 +102,7 @@ def running_stack(folder: Path, address: str, **variables: str) -> Iterator[Stac
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "ANSIBLE_"))}
     environment = outside | {
         "MUSTER_STATE_DIR": str(state_dir),
+        "MUSTER_SITE_DIR": str(folder / "site"),
         "MUSTER_CACHE_DIR": str(cache_dir),
         "MUSTER_HUB_ENDPOINT": f"http://{address}:{ports['hub']}",
         "MUSTER_API_HOST": "0.0.0.0",

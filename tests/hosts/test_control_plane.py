@@ -217,10 +217,12 @@ def test_jobs_find_the_wheelhouse_of_the_nodes(installed: Site) -> None:
 
 
 def test_a_job_of_the_installed_worker_changes_another_host(installed: Site, lab: Lab) -> None:
-    """Ansible, its forks and ssh, in the sandbox of the unit."""
+    """Ansible, its forks and ssh, in the sandbox of the unit. Two containers of one machine are two machines."""
     secret = {"name": "lab", "ssh_private_key": lab.ssh_key.read_text()}
     credential = installed.api("POST", "/v0/credentials", secret)["id"]
-    variables = {"gpu_host_require_gpu": False, "gpu_host_user": "llm"}
+    variables = {"gpu_host_require_gpu": False, "gpu_host_firewall_sources": ["192.0.2.0/24"]}
+    site_data = "mkdir -p /etc/muster/site/host_vars && echo gpu_host_user: llm >/etc/muster/site/host_vars/gpu-1.yml"
+    installed.host.run("sh", "-c", site_data)
     known = {"name": "gpu-1", "address": installed.other.address, "user": "ops", "credential_id": credential}
     installed.api("POST", "/v0/hosts", {**known, "variables": variables})
 
@@ -230,6 +232,7 @@ def test_a_job_of_the_installed_worker_changes_another_host(installed: Site, lab
     assert job["status"] == "successful", (job["reason"], installed.host.run("journalctl", "-u", "muster-worker", "-n", "50"))
     assert job["events"]["stored"] == job["events"]["expected"]
     assert installed.other.run("getent", "passwd", "llm").startswith("llm:")
+    assert "192.0.2.0/24" in installed.other.run("nft", "list", "table", "inet", "muster")
     installed.api("DELETE", "/v0/hosts/gpu-1")
 
 

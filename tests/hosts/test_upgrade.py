@@ -163,9 +163,9 @@ def test_a_broken_release_stops_at_the_first_node_and_no_request_fails(
 ) -> None:
     before, processes = releases(machines), pids(machines)
 
-    with Load(stack, key) as load:
-        # An address that the host does not have: the configuration is valid, the process cannot start.
-        job, output = upgrade(stack, *NAMES, node_service_listen_host="192.0.2.1", node_service_start_timeout_s="4")
+    # An address that the host does not have: the configuration is valid, the process cannot start.
+    with Load(stack, key) as load, stack.site_data(node_service_listen_host="192.0.2.1"):
+        job, output = upgrade(stack, *NAMES, node_service_start_timeout_s="4")
         wait_for(lambda: all_online(stack), what="the first node to serve again", timeout_s=60)
 
     assert (job["status"], job["rc"]) == ("failed", 2), output
@@ -183,7 +183,8 @@ def test_a_node_that_an_operator_holds_is_asked_too_and_goes_back_when_its_answe
     stack.muster("nodes", "drain", "gpu-1", "--reason", "fan")
 
     # Healthy and ready, but the router does not reach it: only a question finds that out.
-    job, output = upgrade(stack, "gpu-1", node_service_listen_host="127.0.0.1")
+    with stack.site_data(node_service_listen_host="127.0.0.1"):
+        job, output = upgrade(stack, "gpu-1")
 
     assert (job["status"], job["rc"]) == ("failed", 2), output
     assert "the last one, gpu-1, could not be reached" in " ".join(output.split())

@@ -71,6 +71,8 @@ class RunDirectory:
         for name, credential_id in self._order.secrets.credential_of.items():
             if credential_id in public_keys:
                 hosts[name]["ansible_ssh_private_key_file"] = _Unsafe(self.path / f"{credential_id}.pub")
+        for name, options in self._order.not_on_controller.items():
+            hosts[name]["muster_not_on_controller"] = options
         for name, password in self._order.secrets.become_passwords.items():
             hosts[name]["ansible_become_password"] = _Unsafe(password)
         shell = {"ansible_shell_type": "muster.runtime.marked_sh"}
