@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from tests.fleet.reports import PlayedNode, bearer
+from tests.fleet.reports import PlayedNode
 from tests.running import Api
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +21,6 @@ def cursor(key: str) -> str:
 async def test_dates_at_the_edges_of_the_calendar_are_refused_where_they_are_given(api: Api) -> None:
     node = await PlayedNode.enrolled(api)
     run = (await api.http.post("/v0/jobs", json={"playbook": "mine.yml", "hosts": ["gpu-01"], "external": True})).json()
-    beat = {"instance_id": "a", "seq": 1}
     for date in DATES:
         answers = {
             "since": await api.http.get("/v0/requests", params={"since": date}),
@@ -29,20 +28,14 @@ async def test_dates_at_the_edges_of_the_calendar_are_refused_where_they_are_giv
             "at": await api.http.post(
                 f"/v0/jobs/{run['id']}/events", json={"events": [{"counter": 1, "event": "x", "at": date}]}
             ),
-            "installed_at": await api.http.post(
-                f"/v0/nodes/{node.id}/heartbeat",
-                json=beat | {"models": [{"id": "m:1", "state": "ready", "installed_at": date}]},
-                headers=bearer(node.token),
-            ),
-            "errors.0.at": await api.http.post(
-                f"/v0/nodes/{node.id}/heartbeat",
-                json=beat | {"errors": [{"code": "x", "message": "m", "at": date}]},
-                headers=bearer(node.token),
-            ),
         }
         for field, answer in answers.items():
             assert answer.status_code == 422, field
             assert field in answer.json()["error"]["message"]
+        model = {"id": "m:1", "state": "ready", "installed_at": date}
+        assert (await node.beat(models=[model], errors=[{"code": "x", "message": "m", "at": date}])).status_code == 200
+        told = " ".join(error["message"] for error in (await node.seen())["errors"])
+        assert "installed_at" in told and "at: " in told
 
 
 async def test_a_cursor_that_is_none_of_ours_is_refused_wherever_rows_are_listed(api: Api) -> None:
