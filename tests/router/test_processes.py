@@ -21,7 +21,7 @@ from control_api.settings import Settings
 from demo.processes import free_port
 from tests.processes import answers, process
 from tests.router.fleet import CHAT, Fleet, bearer, chat
-from tests.router.test_repository import model_row, node_row, report
+from tests.router.test_repository import given, model_row, node_row, report
 from tests.running import KEY, settings_for, until
 
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,7 @@ async def add_node(site: Site, url: str) -> None:
         session.add(node_row(load_keys(site.settings).routing, url))
         await session.flush()
         session.add(report(ModelState.READY))
+        session.add(given())
         await revision.bump(session, revision.ROUTES)
     await database.close()
 
