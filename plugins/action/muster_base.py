@@ -4,6 +4,7 @@
 
 import json
 import os
+import re
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.urls import open_url
 from ansible.plugins.action import ActionBase
 
+ID = re.compile("[0-9A-Za-z_-]{1,64}")
 TRANSIENT = frozenset({429, 502, 503, 504})
 
 
@@ -127,6 +129,13 @@ def _refused(method: str, url: str, error: HTTPError) -> ApiError:
         return ApiError(f"{method} {url} answered {error.code}", error.code)
 
 
+def part(value: str) -> str:
+    """Return an id that is one part of a path and no more: a host says itself what its node is called."""
+    if not ID.fullmatch(value):
+        raise AnsibleActionFail(f"{ascii(value)[:80]} is no id")
+    return value
+
+
 class ActionModule(ActionBase):
     """Base of Muster's actions. A subclass names its arguments and implements `act`."""
 
@@ -135,6 +144,7 @@ class ActionModule(ActionBase):
     Api = Api
     ApiError = ApiError
     visible = staticmethod(visible)
+    part = staticmethod(part)
 
     ARGUMENTS: dict[str, dict[str, Any]] = {}
     API_ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -187,8 +197,8 @@ class ActionModule(ActionBase):
         node_id = args.get("node_id")
         try:
             if not node_id and args.get("host_id"):
-                node_id = api.get(f"/v0/hosts/{args['host_id']}")["node_id"]
-            return api.get(f"/v0/nodes/{node_id}") if node_id else None
+                node_id = api.get(f"/v0/hosts/{part(args['host_id'])}")["node_id"]
+            return api.get(f"/v0/nodes/{part(node_id)}") if node_id else None
         except ApiError as error:
             if error.status == 404:
                 return None

@@ -43,14 +43,14 @@ class ActionModule(MusterAction):
         """Ask for a ticket unless the identity that the host holds is the one the API knows."""
         if not args["host_id"]:
             raise AnsibleActionFail("a ticket is for a host: host_id is needed")
-        known = api.get(f"/v0/hosts/{args['host_id']}")["node_id"]
+        known = api.get(f"/v0/hosts/{self.part(args['host_id'])}")["node_id"]
         if known and known == args["node_id"]:
             return {"changed": False, "msg": f"registered as {known}", "node_id": known, "ticket": None}
         result = self.would("ask for an enrolment ticket", known or "not registered", "a new registration")
         if self._task.check_mode:
             return result | {"ticket": None}
         force = "?force=true" if known else ""
-        ticket = api.post(f"/v0/hosts/{args['host_id']}/enrolment{force}")["ticket"]
+        ticket = api.post(f"/v0/hosts/{self.part(args['host_id'])}/enrolment{force}")["ticket"]
         # The ticket is a secret until it is used; an error before this line stays readable.
         return result | {"ticket": ticket, "_ansible_no_log": True}
 

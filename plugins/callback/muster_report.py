@@ -132,13 +132,13 @@ class CallbackModule(CallbackBase):
 
 def junit(report: dict[str, Any]) -> str:
     """Return a report as JUnit XML."""
-    root = ElementTree.Element("testsuites", name=report["playbook"])
+    root = ElementTree.Element("testsuites", name=_printable(report["playbook"]))
     for host, found in report["hosts"].items():
-        suite = ElementTree.SubElement(root, "testsuite", name=host, timestamp=report["started_at"])
+        suite = ElementTree.SubElement(root, "testsuite", name=_printable(host), timestamp=report["started_at"])
         for task in found["tasks"]:
             suite.append(_case(host, task))
     if not any(host != CONTROLLER for host in report["hosts"]):
-        suite = ElementTree.SubElement(root, "testsuite", name=report["playbook"], timestamp=report["started_at"])
+        suite = ElementTree.SubElement(root, "testsuite", name=_printable(report["playbook"]), timestamp=report["started_at"])
         suite.append(_case("hosts", {"task": "Touch a host", "status": "failed", "message": report["reason"]}))
     for element in (*root, root):
         for name, count in _totals(element):
@@ -149,7 +149,7 @@ def junit(report: dict[str, Any]) -> str:
 
 def _case(host: str, task: dict[str, Any]) -> ElementTree.Element:
     where = ": ".join(part for part in (task.get("play"), task.get("role")) if part) or host
-    case = ElementTree.Element("testcase", classname=where, name=_printable(task["task"]))
+    case = ElementTree.Element("testcase", classname=_printable(where), name=_printable(task["task"]))
     case.set("time", str(task.get("duration_s") or 0))
     if task["status"] in BAD:
         message = _printable(task["message"] or task["status"])

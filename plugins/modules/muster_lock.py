@@ -119,7 +119,7 @@ def read(file: TextIO) -> dict[str, Any]:
 def change(params: dict[str, Any]) -> dict[str, Any]:
     """Take or release the lock, and return what the file says then; raises Refused, OSError."""
     Path(params["path"]).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    descriptor = os.open(params["path"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(params["path"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         before = read(file)

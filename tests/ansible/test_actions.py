@@ -302,3 +302,10 @@ class TestModels:
         assert f"behind: would download {MODEL} (1000 bytes)" in run.output
         assert f"{bare['id']}: would order models once its node has registered" in " ".join(run.output.split())
         assert (result["changed"], result["bytes"], api.orders) == (True, 1000, [])
+
+
+def test_what_a_host_says_its_node_is_called_is_an_id_and_no_path(api: FakeApi, ansible: Ansible) -> None:
+    _, (result,) = ansible.tasks({"muster_models": {"node_ids": ["../jobs?x=1"]}})
+
+    assert "'../jobs?x=1' is no id" in result["msg"]
+    assert api.requests == []

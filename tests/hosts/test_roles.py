@@ -117,10 +117,10 @@ def test_a_broken_configuration_is_refused_before_the_switch(provisioned: Fleet)
     before = provisioned.release()
 
     limit = ("--limit", provisioned.hosts[0].name)
-    run = provisioned.play(DEPLOY, *limit, node_service_base_url="nonsense", node_service_hub_token=SECRET)
+    run = provisioned.play(DEPLOY, *limit, node_service_context=0, node_service_hub_token=SECRET)
 
     assert run.rc != 0
-    assert "base_url: must be an http" in run.output
+    assert "context: must be at least 1" in run.output
     assert provisioned.release() == before
 
 
@@ -158,7 +158,7 @@ def test_a_release_that_does_not_start_shows_its_journal_and_is_taken_back(provi
 
     run = provisioned.play(
         DEPLOY,
-        node_service_proxy_env={"STANDIN_CRASH": "1"},
+        node_service_proxy_env={"https_proxy": "http://crash.example:3128"},
         node_service_start_timeout_s=3,
         node_service_hub_token=SECRET,
     )

@@ -20,8 +20,8 @@ def check(path: str) -> list[str]:
     """Return what is wrong with a configuration."""
     config = json.loads(Path(path).read_text())
     problems = [f"{key}: unknown key" for key in sorted(set(config) - KEYS)]
-    if not config["base_url"].startswith("http"):
-        problems.append("base_url: must be an http:// or https:// address")
+    if config["context"] < 1:
+        problems.append("context: must be at least 1")
     return problems
 
 
@@ -102,7 +102,7 @@ def serve(path: str) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    if os.environ.get("STANDIN_CRASH"):
+    if "crash" in os.environ.get("https_proxy", ""):
         sys.exit("cannot start: told to crash")
     server = ThreadingHTTPServer((node.config["listen_host"], node.config["listen_port"]), Handler)
     threading.Thread(target=node.report, daemon=True).start()
