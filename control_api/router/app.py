@@ -20,6 +20,7 @@ from control_api.router.source import TablePoller
 log = structlog.get_logger()
 
 READ = ("GET", "HEAD")
+HEALTH_PATH = "/healthz"
 INFERENCE_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses")
 
 type Handler = Callable[[Request, Caller, Reply], Awaitable[None]]
@@ -50,13 +51,18 @@ class RouterApp:
             "/metrics": Route(self._figures, READ, "read"),
         }
 
+    def listed(self) -> dict[str, tuple[str, ...]]:
+        """Return the methods of each path that is answered."""
+        paths = {path: route.methods for path, route in self._routes.items()}
+        return {HEALTH_PATH: READ, **paths, f"{MODELS_PATH}/{{model}}": self._model.methods}
+
     async def __call__(self, request: Request, reply: Reply) -> None:
         """Answer one request; whatever goes wrong, in OpenAI's error shape."""
         try:
             if request.fault:
                 raise request.fault
             reply.common = self._cors.headers(request)
-            if request.path == "/healthz":
+            if request.path == HEALTH_PATH:
                 await self._healthz(request, reply)
             elif reply.common and (preflight := self._preflight(request)):
                 reply.empty(preflight)
