@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.fleet import repository
-from control_api.fleet.service import host_key
+from control_api.fleet.pinned import host_key
 from control_api.kit.clock import utcnow
 
 

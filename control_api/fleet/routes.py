@@ -7,6 +7,7 @@ from control_api.errors import Conflict, NotFound
 from control_api.fleet import repository
 from control_api.fleet.models import Credential
 from control_api.fleet.nodes import NodeService
+from control_api.fleet.pinned import host_key
 from control_api.fleet.schemas import (
     CredentialCreate,
     CredentialOut,
@@ -20,7 +21,7 @@ from control_api.fleet.schemas import (
     HostPatch,
     InventoryOut,
 )
-from control_api.fleet.service import FleetService, host_key
+from control_api.fleet.service import FleetService
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import Page

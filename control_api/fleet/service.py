@@ -1,8 +1,6 @@
 """Rules of hosts: what Ansible reaches, with which key, and what a playbook is told of it."""
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
@@ -15,13 +13,13 @@ from control_api.errors import BadInput, Conflict, NotFound
 from control_api.fleet import acceptance, repository
 from control_api.fleet.hooks import FleetHooks, HostVariables
 from control_api.fleet.models import Credential, EnrolmentTicket, Host
+from control_api.fleet.pinned import fingerprint, host_key
 from control_api.fleet.schemas import (
     CredentialCreate,
     EnrolmentOut,
     HostAccept,
     HostCreate,
     HostImport,
-    HostKeyOut,
     HostOut,
     HostPatch,
     InventoryHost,
@@ -179,7 +177,7 @@ class FleetService:
         host.host_key_type, host.host_key = line.split() if line else (None, None)
         host.host_key_pinned_at = utcnow() if line else None
         if host.host_key:
-            _fingerprint(host.host_key)
+            fingerprint(host.host_key)
         session.add(host)
         return host
 
@@ -230,19 +228,3 @@ def _columns(host: Host) -> dict[str, Any]:
 
 def _publish(session: AsyncSession, host: Host) -> None:
     publish(session, "nodes", "host.changed", {"id": host.id, "name": host.name, "state": host.state})
-
-
-def host_key(host: Host) -> HostKeyOut | None:
-    """Return the pinned key of a host with its fingerprint."""
-    if not host.host_key or not host.host_key_type:
-        return None
-    fingerprint = _fingerprint(host.host_key)
-    return HostKeyOut(type=host.host_key_type, key=host.host_key, fingerprint=fingerprint, pinned_at=host.host_key_pinned_at)
-
-
-def _fingerprint(key: str) -> str:
-    try:
-        digest = hashlib.sha256(base64.b64decode(key, validate=True)).digest()
-    except ValueError as error:
-        raise BadInput("The host key is not valid base64.", code="bad_host_key") from error
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
