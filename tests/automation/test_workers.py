@@ -1,17 +1,13 @@
 """Several workers on one PostgreSQL, one of them killed in the middle."""
 
-import os
 import random
-import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import pytest
 from sqlmodel import col, func, select
@@ -116,40 +112,18 @@ async def test_three_workers_run_every_job_and_touch_no_host_twice_at_once(
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def killed_at_step(step: int, work: Callable[[], None]) -> bool:
-    """Do something in a process of its own that is killed before its ``step``-th line; tell whether it came to that."""
-    if not (child := os.fork()):
-        left = step
-
-        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-            nonlocal left
-            if not {"markers.py", "pathlib.py", "pathlib"} & set(Path(frame.f_code.co_filename).parts):
-                return None
-            left -= event == "line"
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        sys.settrace(trace)
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-
-
 def test_a_run_killed_between_any_two_steps_is_no_violation(tmp_path: Path) -> None:
-    step, over = 1, False
-    while not over:
-        directory = tmp_path / str(step)
-        directory.mkdir()
-        lease = utcnow() + timedelta(microseconds=1)
-        over = not killed_at_step(step, lambda: Markers(directory, "killed", lease).enter("gpu-01"))  # noqa: B023
+    subprocess.run(
+        [sys.executable, "-m", "tests.automation.killed_runs", str(tmp_path)], cwd=REPOSITORY, check=True, timeout=60
+    )
+    left = sorted(tmp_path.iterdir(), key=lambda directory: int(directory.name))
+    assert len(left) > 5
+    for directory in left:
         later = Markers(directory, "later", utcnow() + timedelta(minutes=1))
         later.enter("gpu-01")
         later.leave("gpu-01")
         violations = directory / VIOLATIONS
-        assert not violations.exists(), f"killed before step {step}: {violations.read_text()}"
-        step += 1
-    assert step > 5
+        assert not violations.exists(), f"killed before step {directory.name}: {violations.read_text()}"
 
 
 def test_a_host_that_is_anothers_is_a_violation_and_one_who_came_too_late_accuses_nobody(tmp_path: Path) -> None:
