@@ -4,6 +4,7 @@ llhttp bounds nothing, and uvicorn adds no bound to it. Control plane and node s
 """
 
 import asyncio
+import contextlib
 import resource
 from typing import Any
 
@@ -230,9 +231,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.flow.pause_reading()
         self.transport.write(words)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        # First: without it, a connection that is not heard any more would never be closed.
         self._timer = self.loop.call_later(self.bounds.linger_s, self.transport.abort)
+        if self.transport.can_write_eof():
+            # Whoever has left hears no end.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
 
     # Time
 

@@ -18,6 +18,9 @@ _MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
 # Addresses that stand for one of IPv4, which is then the one that counts.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What IPv6 has of public addresses; others that are not reserved either lead into sites, or stand for IPv4 in another way.
+_UNICAST = ipaddress.ip_network("2000::/3")
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def _target(url: httpx2.URL, location: str) -> httpx2.URL:
     try:
         target = url.join(location)
         target.host.encode("idna")
+        if (target.port or 0) > _LAST_PORT:
+            raise ValueError(target.port)
         # Names and passwords in an address are for somebody else.
         return target.copy_with(username=None, password=None)
     except (httpx2.InvalidURL, ValueError, TypeError) as error:
@@ -127,8 +132,9 @@ def _is_public(text: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner:
-            address = inner
+        if inner is None and address not in _UNICAST:
+            return False
+        address = inner or address
     return address.is_global and not address.is_multicast
 
 

@@ -113,5 +113,5 @@ def _plain(tag: str, text: str, where: str) -> Any:
         raise NotPlain(f"{where} is a number of {len(text)} characters")
     try:
         return _CONSTRUCTORS[kind](yaml.ScalarNode(tag, text))
-    except (ValueError, KeyError) as error:
+    except (ValueError, LookupError) as error:
         raise NotPlain(f"{where} is not {kind}: {text!r}") from error

@@ -14,6 +14,9 @@ from node_service.errors import SourceInterrupted, SourceRefused
 __all__ = ["Pinned", "follow", "pin", "same_place"]
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What IPv6 has of public addresses; others that are not reserved either lead into sites, or
+# stand for IPv4 in another way.
+_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True)
@@ -80,8 +83,9 @@ def _is_public(text: str) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         if address in _NAT64:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            address = inner
+        if inner is None and address not in _UNICAST:
+            return False
+        address = inner or address
     return address.is_global and not address.is_multicast
 
 

@@ -177,6 +177,14 @@ async def test_a_redirect_leads_to_the_hub_itself_or_out_into_the_world_and_take
     assert [one.authorized for one in asked] == [False]
 
 
+async def test_a_redirect_to_no_public_address_is_not_even_tried(api: Api, hub: Hub) -> None:
+    stand_ins = ["[fec0::1]", "[::10.0.0.1]", "[::ffff:0:10.0.0.1]", "[64:ff9b::10.0.0.1]", "[64:ff9b:1::10.0.0.1]"]
+    for place in [*stand_ins, "1.1.1.1:65536", "1.1.1.1:99999"]:
+        hub.fail(info_redirect=f"https://{place}/x")
+        answer = await api.http.post("/v0/models/register", json=WANTED)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer"), place
+
+
 async def test_an_answer_is_read_up_to_a_bound_and_not_unpacked(api: Api, hub: Hub) -> None:
     bomb = gzip.compress(b" " * (64 << 20) + info())
     faults: list[dict[str, Any]] = [

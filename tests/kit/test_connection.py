@@ -274,6 +274,31 @@ async def test_a_client_that_leaves_ends_its_request_even_with_another_behind_it
             await asyncio.sleep(0.01)
 
 
+async def test_a_refusal_that_nobody_waits_for_is_no_fault_of_the_application() -> None:
+    gone = asyncio.Event()
+    ended: asyncio.Queue[Exception | None] = asyncio.Queue()
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await gone.wait()
+        try:
+            await send({"type": "http.response.body"})
+        except OSError as error:
+            await ended.put(error)
+        await ended.put(None)
+
+    async with serving(app) as url:
+        where = urlsplit(url)
+        reader, writer = await asyncio.open_connection(where.hostname, where.port)
+        writer.write(GET + b"\r\n" + b"GET / HTTP/1.1\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nx")
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+        assert await asyncio.wait_for(ended.get(), 10) is None
+
+
 async def test_a_client_that_reads_nothing_is_given_up(quick: str, echo: Echo) -> None:
     where = urlsplit(quick)
     _, writer = await asyncio.open_connection(where.hostname, where.port, limit=1)

@@ -203,6 +203,13 @@ async def test_a_redirect_loop_ends(place: Place, hub: Hub, weights: Weights) ->
     assert sent(hub) == [] or max(count for _, count in sent(hub)) == 0
 
 
+@pytest.mark.parametrize("to", ["[fec0::1]", "[::10.0.0.1]", "[::ffff:0:10.0.0.1]", "[64:ff9b:1::10.0.0.1]"])
+async def test_a_redirect_to_no_public_address_is_not_even_tried(place: Place, hub: Hub, weights: Weights, to: str) -> None:
+    hub.fail(redirect_to=f"https://{to}/x")
+    with pytest.raises(NoSourceLeft, match="redirect to"):
+        await place.provide(weights)
+
+
 async def test_an_empty_file_is_installed_if_that_is_what_was_registered(
     tmp_path: Path, control: ControlPlane, hub: Hub, place: Place
 ) -> None:
