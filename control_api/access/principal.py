@@ -9,7 +9,6 @@ from fastapi import Depends, Request
 
 from control_api.access.schemas import Scope
 from control_api.errors import Forbidden, Unauthenticated
-from control_api.kit.http import ReadSession
 
 if TYPE_CHECKING:
     from control_api.access.service import AccessService
@@ -114,11 +113,15 @@ def check_scope(principal: Principal, scope: Scope, *, job: bool = False) -> Non
 
 
 def require(scope: Scope, *, job: bool = False) -> Callable[..., Awaitable[Principal]]:
-    """Return a dependency that lets callers with a scope in; ``job``: also the token of a running job."""
+    """Return a dependency that lets callers with a scope in; ``job``: also the token of a running job.
 
-    async def check(request: Request, session: ReadSession) -> Principal:
+    It has a session of its own: a handler that waits for the writer, or for another reader, holds no connection meanwhile.
+    """
+
+    async def check(request: Request) -> Principal:
         access: AccessService = request.state.access
-        principal = await access.authenticate(session, bearer(request))
+        async with request.state.database.control.read() as session:
+            principal = await access.authenticate(session, bearer(request))
         check_scope(principal, scope, job=job)
         return principal
 

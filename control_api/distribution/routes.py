@@ -127,7 +127,7 @@ async def _manifest_reader(request: Request, session: ReadSession, node_id: IdSt
     if bearer(request).startswith("mn_"):
         await current_node(request, session, node_id)
         return
-    principal = await _reader_or_job(request, session)
+    principal = await _reader_or_job(request)
     node = await fleet_repository.get_node(session, node_id)
     principal.check_host(node.host_id if node else None)
 

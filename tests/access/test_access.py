@@ -207,3 +207,9 @@ async def test_a_head_without_end_is_cut_off_early(api: Api) -> None:
     assert (heard.statuses, heard.closed) == ([431], True)
     assert json.loads(heard.back.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_header_fields_too_large"
     assert heard.sent_bytes < 32 * MIB
+
+
+async def test_callers_in_parallel_hold_no_connection_while_they_wait_for_another(api: Api) -> None:
+    """Four of them held all connections of the readers, and waited half a minute for a fifth."""
+    answers = await asyncio.wait_for(asyncio.gather(*(api.http.get("/readyz") for _ in range(24))), 20)
+    assert {answer.status_code for answer in answers} == {200}
