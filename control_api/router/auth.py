@@ -15,8 +15,9 @@ from control_api.router.table import RouteTable, TokenParent
 AUDIENCE = "muster-inference"
 TOKEN_LIFE_S = 600
 LEEWAY_S = 5
-# Callers that are not looked up again until the table changes.
+# Callers that are not looked up again until the table changes. By their headers, of which one can make any number with spaces.
 REMEMBERED = 10_000
+LONGEST_REMEMBERED_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Authenticator:
             caller = self._check(secret)
         if not caller:
             raise InvalidKey("it is not known")
-        if caller.is_lasting and header and len(self._callers) < REMEMBERED:
+        if caller.is_lasting and header and len(header) <= LONGEST_REMEMBERED_BYTES and len(self._callers) < REMEMBERED:
             self.known(None)  # forget the callers of another table
             self._callers[header] = caller
         return caller

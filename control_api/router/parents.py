@@ -27,9 +27,10 @@ async def load_parents(session: AsyncSession, keys: Iterable[ApiKey]) -> dict[st
 
 
 async def _sessions(session: AsyncSession, users: Mapping[str, TokenParent]) -> dict[str, TokenParent]:
-    alive = select(UserSession.token_id, UserSession.user_id).where(col(UserSession.expires_at) > db_now())
-    found = {token_id: users.get(user_id) for token_id, user_id in (await session.exec(alive)).all()}
-    return {session_parent(token_id): user for token_id, user in found.items() if user}
+    columns = select(UserSession.token_id, UserSession.user_id, UserSession.expires_at)
+    rows = (await session.exec(columns.where(col(UserSession.expires_at) > db_now()))).all()
+    alive = ((token_id, users.get(user_id), expires_at) for token_id, user_id, expires_at in rows)
+    return {session_parent(token_id): replace(user, expires_at=expires_at) for token_id, user, expires_at in alive if user}
 
 
 async def _jobs(session: AsyncSession, askers: Mapping[str, TokenParent]) -> dict[str, TokenParent]:

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.router.fleet import CHAT, KEY, MODEL, OPERATOR, READER, SESSION, Fleet, Signer, bearer, chat
+from control_api.kit.tasks import owned_task
+from control_api.router.auth import Authenticator
+from control_api.router.source import TablePoller
+from tests.router.fleet import CHAT, KEY, MODEL, OPERATOR, READER, SESSION, Fleet, Signer, bearer, chat, eventually
 from tests.router.nodes import says
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +57,20 @@ async def test_an_unknown_key_waits_for_one_refresh(fleet: Fleet) -> None:
     assert new.status_code == 200
     assert unknown.status_code == 401
     assert 1 <= looks <= 2
+
+
+async def test_a_caller_is_remembered_by_a_usual_header_only(fleet: Fleet) -> None:
+    """With spaces one key makes any number of headers, of up to 64 KiB each."""
+    poller = TablePoller(fleet.source, interval_s=0.01, adopt=lambda table: None)
+    authenticator = Authenticator(poller)
+    usual, long = f"Bearer {KEY}".encode(), b"Bearer" + b" " * 1000 + KEY.encode()
+    async with owned_task(poller.run(), name="poller"):
+        await eventually(lambda: poller.loaded)
+        callers = [(await authenticator.caller(header)).id for header in (usual, long)]
+        remembered = [authenticator.known(header) is not None for header in (usual, long)]
+
+    assert callers[0] == callers[1]
+    assert remembered == [True, False]
 
 
 async def test_a_deleted_key_is_refused(fleet: Fleet) -> None:

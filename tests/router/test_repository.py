@@ -176,6 +176,7 @@ async def test_tokens_are_derived_from_keys_living_sessions_and_running_jobs(
     assert found.keys() == {"api_key:k", "session:s", "job:by-ada/1", "job:by-key/1", "job:by-clock/1"}
     assert (found["api_key:k"].scopes, found["api_key:k"].pins, found["api_key:k"].requests_per_minute) == ({"read"}, set(), 5)
     assert (found["session:s"].caller_id, found["session:s"].pins) == ("token:user:ada", None)
+    assert found["session:s"].expires_at == until, "a token's own end has some leeway, that of its parent none"
     assert (found["job:by-ada/1"].pins, found["job:by-ada/1"].only_pinned) == ({"node-1"}, True)
     assert {name: parent.scopes for name, parent in found.items() if name.startswith("job:")} == {
         "job:by-ada/1": {"inference"}, "job:by-key/1": set(), "job:by-clock/1": {"inference"},
