@@ -18,6 +18,7 @@ from dashboards.pages import PAGES
 from dashboards.runtime import Runtime
 from dashboards.settings import DashboardSettings
 from dashboards.shell import Shell
+from dashboards.sockets import SessionSockets
 from dashboards.templating import TEMPLATES, render
 from dashboards.theme import component_theme, css_variables
 from dashboards.web import DEVICE_COOKIE, LANGUAGE_COOKIE, Web
@@ -64,6 +65,7 @@ def create_app(settings: DashboardSettings) -> FastAPI:
         secret_key=secrets.token_bytes(32),
     )
     cookies = (SESSION_COOKIE, DEVICE_COOKIE, LANGUAGE_COOKIE, SCHEME_COOKIE)
+    app.add_middleware(SessionSockets, sessions=runtime.sessions)
     app.add_middleware(Door, paths=doors(plain.routes, PAGES), pages=PAGES, cookies=cookies)
     app.add_middleware(SecurityHeaders)
     return app

@@ -20,20 +20,24 @@ from control_api.client.schemas import SessionOut
 
 SESSION_COOKIE = "muster_session"
 RENEW_BEFORE_S = 60
+# How often the API is asked whether a session lives that tabs are open in: once for all of them.
+ASK_EVERY_S = 0.4
 # A session that nobody used for so long is only forgotten here; its next request asks the API again.
 FORGET_AFTER_S = 3600
 
 
 @dataclass
 class SignedIn:
-    """A session that the control API knows."""
+    """A session that the control API knows. ``over``: set when it has ended."""
 
     session_id: str
     user_name: str
     scopes: frozenset[str]
     token: str
     expires_at_s: float
+    asked_at_s: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def may_operate(self) -> bool:
@@ -50,7 +54,8 @@ class SignedIn:
         self.user_name = answer.user.name
         self.scopes = frozenset(answer.user.scopes)
         self.token = answer.access_token
-        self.expires_at_s = time.monotonic() + answer.expires_in_s
+        self.asked_at_s = time.monotonic()
+        self.expires_at_s = self.asked_at_s + answer.expires_in_s
 
 
 class Sessions:
@@ -62,7 +67,7 @@ class Sessions:
 
     def add(self, answer: SessionOut) -> SignedIn:
         """Remember a session that has just been opened."""
-        session = SignedIn(answer.session_id, "", frozenset(), "", 0.0)
+        session = self._known.get(answer.session_id) or SignedIn(answer.session_id, "", frozenset(), "", 0.0)
         session.take(answer)
         forget_before_s = time.monotonic() - FORGET_AFTER_S
         self._known = {key: known for key, known in self._known.items() if known.expires_at_s > forget_before_s}
@@ -85,29 +90,41 @@ class Sessions:
         """Return an access token for a session. Raises as ``resolve``."""
         return (await self.resolve(session_id)).token
 
-    async def check(self, session_id: str) -> None:
-        """Ask the API whether a session still lives. Raises NotSignedIn if it does not, ApiError if it cannot say."""
-        session = await self.resolve(session_id)
-        await self._renew(session, at_once=True)
+    async def ended(self, session_id: str) -> None:
+        """Return when a session has ended, here or anywhere else."""
+        while True:
+            if await self._has_ended(session_id):
+                return
+            await asyncio.sleep(ASK_EVERY_S)
+
+    async def _has_ended(self, session_id: str) -> bool:
+        """Ask the API, if nobody has just done so. False while it cannot say."""
+        try:
+            await self._renew(await self.resolve(session_id), after_s=ASK_EVERY_S)
+        except ApiError as error:
+            return isinstance(error, NotSignedIn)
+        return False
 
     async def close(self, session_id: str) -> None:
         """End a session here and in the API. Raises ApiError if the API could not be told."""
-        self._known.pop(session_id, None)
+        self._forget(session_id)
         await self._client.auth.logout(session_id)
 
-    def knows(self, session_id: str) -> bool:
-        """Return whether a session has been seen and has not been ended."""
-        return session_id in self._known
+    def _forget(self, session_id: str) -> None:
+        if session := self._known.pop(session_id, None):
+            session.over.set()
 
-    async def _renew(self, session: SignedIn, *, at_once: bool = False) -> None:
+    async def _renew(self, session: SignedIn, *, after_s: float | None = None) -> None:
+        """Get a new token, if the old one is about to expire, or was given more than ``after_s`` ago."""
         async with session.lock:
-            left_s = session.expires_at_s - time.monotonic()
-            if left_s >= RENEW_BEFORE_S and not at_once:
+            now = time.monotonic()
+            left_s = session.expires_at_s - now
+            if left_s >= RENEW_BEFORE_S and (after_s is None or now - session.asked_at_s < after_s):
                 return
             try:
                 session.take(await self._client.auth.refresh(session.session_id))
             except NotSignedIn:
-                self._known.pop(session.session_id, None)
+                self._forget(session.session_id)
                 raise
             except ApiError:
                 if left_s <= 0:

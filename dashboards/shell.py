@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 from bokeh.document import Document
 from panel import ui
 
-from control_api.client import ApiError, NotSignedIn
+from control_api.client import NotSignedIn
 from control_api.client.schemas import JobStatus
 from dashboards import alerts
 from dashboards.auth import SignedIn
@@ -23,9 +23,6 @@ from dashboards.store import FleetStore
 from dashboards.templating import render
 
 TOAST_S = 7.0
-# How soon an open tab notices that its session was ended here, and how often the API is asked whether it lives.
-LOOK_S = 2.0
-ASK_EVERY = 30
 
 
 class Shell:
@@ -150,17 +147,7 @@ class Shell:
 
     async def _guard(self) -> None:
         """Send the tab to the login page when its session has ended, here or anywhere else."""
-        looks = 0
-        while self._runtime.sessions.knows(self._user.session_id):
-            await asyncio.sleep(LOOK_S)
-            looks += 1
-            if looks % ASK_EVERY == 0:
-                try:
-                    await self._runtime.sessions.check(self._user.session_id)
-                except NotSignedIn:
-                    break
-                except ApiError:
-                    continue
+        await self._user.over.wait()
         self._leave()
 
     def _leave(self) -> None:

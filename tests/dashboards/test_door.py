@@ -1,5 +1,6 @@
 """What Panel and Bokeh would serve beside our pages, asked for over real connections: by anybody, and by who is logged in."""
 
+import asyncio
 import json
 import re
 import sys
@@ -9,12 +10,12 @@ import httpx2
 import pytest
 from bokeh.util.token import generate_jwt_token, get_session_id
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.dashboards import fake_api, fake_fleet
 from tests.dashboards.servers import Running
-from tests.wire import talk
+from tests.wire import LONGEST_S, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -147,6 +148,29 @@ async def test_a_socket_needs_a_token_that_this_process_gave(
         await connect(url, subprotocols=[Subprotocol("bokeh"), Subprotocol(forged)], additional_headers=headers)
     async with connect(url, subprotocols=[Subprotocol("bokeh"), Subprotocol(token)], additional_headers=headers) as socket:
         assert json.loads(await socket.recv())["msgtype"] == "ACK"
+
+
+@pytest.mark.parametrize("where", ["in this browser", "in the API"])
+async def test_a_socket_ends_with_its_session_whatever_the_browser_does(
+    browser: httpx2.AsyncClient, dashboard: Running, fleet: fake_fleet.Fleet, where: str
+) -> None:
+    await browser.post("/login", data=FORM)
+    (session_id,) = fleet.sessions
+    token = await open_page(browser, "/overview")
+    headers = {"cookie": f"muster_session={session_id}"}
+    url = dashboard.url.replace("http", "ws") + "/overview/ws"
+    async with connect(url, subprotocols=[Subprotocol("bokeh"), Subprotocol(token)], additional_headers=headers) as socket:
+        assert json.loads(await socket.recv())["msgtype"] == "ACK"
+        if where == "in the API":
+            fleet.sessions.clear()
+        else:
+            await browser.post("/logout")
+        with pytest.raises(ConnectionClosed) as closed:
+            async with asyncio.timeout(LONGEST_S):
+                while True:
+                    await socket.recv()
+    assert closed.value.rcvd
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "The session has ended.")
 
 
 @pytest.mark.parametrize("cookie", ["a:b=c", "expires=1", "a[b]=c; =; ;", "\x80=\xff", "x" * 5000])
