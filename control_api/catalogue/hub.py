@@ -79,7 +79,8 @@ class Hub:
 
     def __init__(self, settings: Settings) -> None:
         self.endpoint = settings.hub_url
-        self.host = self.endpoint.split("://", 1)[1]
+        # As everybody is told: without a password that the address may hold.
+        self.host = self.endpoint.split("://", 1)[1].rpartition("@")[2]
         self._timeout_s = settings.hub_timeout_s
         self._transport = HubTransport(settings)
         self._places = asyncio.Semaphore(_AT_ONCE)

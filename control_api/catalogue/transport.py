@@ -111,7 +111,7 @@ async def _pin(target: httpx2.URL, origin: httpx2.URL) -> _Connection:
     """
     if target.scheme not in ("http", "https") or not target.host:
         raise _refused(f"it sends to {str(target)[:200]!r}, which is not http")
-    if target.scheme in getproxies() and not proxy_bypass(target.host):
+    if target.scheme in getproxies() and not (proxy_bypass(target.host) or proxy_bypass(f"{target.host}:{target.port}")):
         # The proxy resolves names and holds the site's policy; here they may not resolve.
         return _Connection(target)
     # The hub's own place is its address with its port: other ports of its machine are other services.

@@ -90,7 +90,9 @@ def _is_public(text: str) -> bool:
 
 
 def _proxied(target: httpx2.URL) -> bool:
-    return target.scheme in getproxies() and not proxy_bypass(target.host)
+    # Exceptions may name a port, and are taken as such by whoever connects.
+    excepted = proxy_bypass(target.host) or proxy_bypass(f"{target.host}:{target.port}")
+    return target.scheme in getproxies() and not excepted
 
 
 async def _resolve(host: str) -> set[str]:

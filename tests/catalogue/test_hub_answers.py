@@ -185,6 +185,27 @@ async def test_a_redirect_to_no_public_address_is_not_even_tried(api: Api, hub: 
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer"), place
 
 
+async def test_an_exception_from_the_proxy_is_no_way_into_the_site(
+    tmp_path: Path, hub: Hub, neighbour: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", f"localhost:{neighbour.port}")
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url)) as api:
+        hub.fail(info_redirect=f"https://localhost:{neighbour.port}/x")
+        answer = await api.http.post("/v0/models/register", json=WANTED)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer")
+
+
+async def test_a_password_in_the_hubs_address_is_told_to_nobody(tmp_path: Path, hub: Hub) -> None:
+    address = hub.url.replace("http://", "http://site:hidden@")
+    async with running_api(settings_for(tmp_path, hub_endpoint=address)) as api:
+        for wanted in (WANTED, WANTED | {"source": f"{hub.url}/lab/many-GGUF"}, WANTED | {"source": "https://example.com/a/b"}):
+            hub.fail(info=b"[]")
+            answer = await api.http.post("/v0/models/register", json=wanted)
+            assert answer.json()["error"]["code"] == ("hub_not_allowed" if "example" in wanted["source"] else "hub_answer")
+            assert "hidden" not in answer.text
+
+
 async def test_an_answer_is_read_up_to_a_bound_and_not_unpacked(api: Api, hub: Hub) -> None:
     bomb = gzip.compress(b" " * (64 << 20) + info())
     faults: list[dict[str, Any]] = [
