@@ -35,7 +35,11 @@ class Settings(BaseSettings):
         default=None,
         description="One-use ticket or enrolment token, read while the node is not registered and deleted after use.",
     )
-    tags: tuple[Label, ...] = Field(default=(), max_length=64, description="Tags proposed at registration.")
+    tags: tuple[Label, ...] = Field(
+        default=(),
+        max_length=64,
+        description="Tags proposed at registration. They count where an admin or a job got the ticket.",
+    )
     require_gpu: bool = Field(default=True, description="Report an error, and load no model, while no GPU is visible.")
     allow_cpu: bool = Field(default=False, description="Models may run on the CPU.")
     engines: dict[Label, EngineDefinition] = Field(

@@ -52,7 +52,7 @@ class VariableGate:
                 hint="Send along what is stored: `muster up` has set it.",
                 details=[{"field": f"variables.{name}", "message": "is not to be taken away"} for name in lost],
             )
-        if beyond and (is_own or await own_of([change.address])):
+        if beyond and (is_own or change.address in (await own_of([change.address]) if change.own is None else change.own)):
             raise _not_on_controller(change.name, "variables", beyond)
 
     async def job_asked(self, extra_vars: Mapping[str, Any], hosts: Collection[Target], by: Principal) -> None:

@@ -45,6 +45,10 @@ KNOWN = (
 )
 
 
+# Tags of what runs, or does not, whichever are asked for.
+_WHATEVER_IS_CHOSEN = {"always", "never"}
+
+
 class PlaybookCatalogue:
     """Those known playbooks that the project really has, and the variables that may be given to them.
 
@@ -90,4 +94,4 @@ class PlaybookCatalogue:
 def _tags(project_dir: Path) -> frozenset[str]:
     """Return the tags of the parts that roles have, as their ``tasks/main.yml`` names them."""
     mains = [ownyaml.read_file(path) or [] for path in project_dir.glob("roles/*/tasks/main.yml")]
-    return frozenset(tag for tasks in mains for task in tasks for tag in task.get("tags", []))
+    return frozenset(tag for tasks in mains for task in tasks for tag in task.get("tags", [])) - _WHATEVER_IS_CHOSEN

@@ -120,7 +120,9 @@ def _is_folder(value: Any) -> bool:
 
 def _is_network(value: Any) -> bool:
     try:
-        return isinstance(value, str) and "%" not in value and bool(ipaddress.ip_network(value, strict=False))
+        # A mask of dots is one that not everybody reads.
+        written = isinstance(value, str) and "%" not in value and "." not in value.partition("/")[2]
+        return written and bool(ipaddress.ip_network(value, strict=False))
     except ValueError:
         return False
 

@@ -35,7 +35,8 @@ class Hosts:
 
     async def accept(self, host: HostOut) -> HostOut:
         """Say that a proposed host is one of ours, as it is given; refused if it is no longer so."""
-        seen = HostAccept(**host.model_dump(include=set(HostAccept.model_fields)))
+        connection = host.model_dump(include=set(HostAccept.model_fields) - {"host_key"})
+        seen = HostAccept(**connection, host_key=host.host_key and host.host_key.key)
         return await self._http.post(HostOut, f"/v0/hosts/{quote(host.id, safe='')}/accept", seen)
 
     async def delete(self, host_id: str) -> None:

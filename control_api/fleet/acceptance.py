@@ -9,7 +9,7 @@ from control_api.fleet.models import Host
 from control_api.fleet.schemas import HostAccept
 
 # What decides on which machine, as whom and through which program something is run, and so who gets to see the secrets.
-CONNECTION = frozenset({*HostAccept.model_fields, "host_key"})
+CONNECTION = frozenset(HostAccept.model_fields)
 # What draws models, files of the site and secrets to a host.
 ATTACHED = frozenset({"tags", "credential_id"})
 

@@ -1,6 +1,6 @@
 """What the fleet tells the domains above it, in the same transaction. Wired in ``app.py``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class HostVariables:
     address: where the host is to be; ``moves``: it was somewhere else.
     wanted: all that it is to have; ``before``: what it has.
     by: who asks now; None: ``muster up`` itself, for the host that it makes of its own machine.
+    own: those of the addresses of an import at which this machine is reached; None: to be looked up.
     """
 
     name: str
@@ -37,6 +38,7 @@ class HostVariables:
     by: Principal | None
     before: dict[str, Any] = field(default_factory=dict)
     moves: bool = False
+    own: Collection[str] | None = None
 
 
 @dataclass(frozen=True)

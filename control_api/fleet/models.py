@@ -60,7 +60,8 @@ class Host(ControlTable, table=True):
 class EnrolmentTicket(ControlTable, table=True):
     """A one-use secret with which a node registers. Without a host it makes a node that waits for approval.
 
-    ``asker``: by whose id to look up whether whoever asked for it still may; null: Muster itself.
+    ``asker``: by whose id to look up whether whoever asked for it still may; null: Muster itself. ``for_job``: it went from the
+    control API to a host through a job, so that nobody but the job could say what the node registers with.
     """
 
     __tablename__ = "enrolment_ticket"
@@ -69,6 +70,7 @@ class EnrolmentTicket(ControlTable, table=True):
     ticket_hash: str = Field(unique=True, max_length=64)
     host_id: str | None = Field(default=None, foreign_key="host.id", ondelete="CASCADE", index=True, max_length=36)
     asker: str | None = Field(default=None, max_length=64)
+    for_job: bool = False
     created_at: datetime = Field(default_factory=utcnow)
     expires_at: datetime
     used_at: datetime | None = None

@@ -11,7 +11,7 @@ from control_api.access.schemas import Scope
 from control_api.errors import BadInput, Conflict, Forbidden, NotFound, Unauthenticated
 from control_api.fleet import holds, repository
 from control_api.fleet.hooks import FleetHooks
-from control_api.fleet.models import EnrolmentTicket, Host, Node, NodeTransition
+from control_api.fleet.models import Host, Node, NodeTransition
 from control_api.fleet.reports import RegisterRequest
 from control_api.fleet.schemas import DrainRequest
 from control_api.fleet.states import Admission, NodeState
@@ -45,12 +45,14 @@ class NodeService:
         if not used:
             raise _bad_ticket("is unknown, used or expired")
         try:
-            check_scope(await rights_of(session, used.asker), Scope.OPERATE if used.host_id else Scope.ADMIN)
+            asker = await rights_of(session, used.asker)
+            check_scope(asker, Scope.OPERATE if used.host_id else Scope.ADMIN)
         except (Unauthenticated, Forbidden) as error:
             raise _bad_ticket("is of somebody who may not enrol nodes any more") from error
         host = await repository.get_host(session, used.host_id) if used.host_id else None
         self._check_base_url(host, wanted.base_url)
-        node = await self._node_for(session, used, host, wanted)
+        # Options of a job are checked where it is asked for; whoever else holds a ticket may send whatever they like.
+        node = await self._node_for(session, host, wanted, may_tag=used.for_job or Scope.ADMIN in asker.scopes)
         token = new_token("mn")
         self._fill(node, wanted, token)
         session.add(node)
@@ -60,9 +62,7 @@ class NodeService:
         publish(session, "nodes", "node.registered", {"id": node.id, "name": node.name, "state": node.state})
         return node, token
 
-    async def _node_for(
-        self, session: AsyncSession, ticket: EnrolmentTicket, host: Host | None, wanted: RegisterRequest
-    ) -> Node:
+    async def _node_for(self, session: AsyncSession, host: Host | None, wanted: RegisterRequest, *, may_tag: bool) -> Node:
         if host and (existing := await repository.node_of_host(session, host.id)):
             existing.admission = Admission.OPEN if existing.admission is Admission.PENDING else existing.admission
             set_state(session, existing, NodeState.REGISTERING, "registered again")
@@ -74,14 +74,15 @@ class NodeService:
             )
         admission = Admission.OPEN if host else Admission.PENDING
         state = NodeState.REGISTERING if host else NodeState.PENDING
-        tags = sorted({*(host.tags if host else []), *wanted.tags})
+        given = set(host.tags if host else [])
+        left_out = set() if may_tag else set(wanted.tags) - given
         # What is left empty here ``_fill`` replaces before the row is written.
         node = Node(
-            host_id=ticket.host_id,
+            host_id=host.id if host else None,
             name=name,
             admission=admission,
             state=state,
-            tags=tags,
+            tags=sorted({*given, *wanted.tags} - left_out),
             base_url="",
             version="",
             instance_id="",
@@ -89,7 +90,8 @@ class NodeService:
             token_hash="",
             hardware={},
         )
-        session.add(NodeTransition(node_id=node.id, to_state=state, reason="registered"))
+        reason = f"registered, without {', '.join(sorted(left_out))}: an admin sets tags" if left_out else "registered"
+        session.add(NodeTransition(node_id=node.id, to_state=state, reason=reason[:256]))
         return node
 
     def _fill(self, node: Node, wanted: RegisterRequest, token: str) -> None:

@@ -22,6 +22,7 @@ from control_api.fleet.schemas import (
     InventoryOut,
 )
 from control_api.fleet.service import FleetService
+from control_api.kit.addresses import own_of
 from control_api.kit.http import ReadSession, WriteSession
 from control_api.kit.paging import Cursor, Limit
 from control_api.kit.wire import Page
@@ -58,10 +59,11 @@ async def add_host(request: Request, body: HostCreate, principal: Operator, sess
 @router.post("/hosts/import", status_code=201)
 async def import_hosts(request: Request, body: HostImport, principal: Operator) -> Page[HostOut]:
     """Add the hosts of a static Ansible inventory: all of them, or none and the reasons."""
-    # Before the transaction: others write meanwhile.
+    # Before the transaction: others write meanwhile. All names at once take a slow name server no longer than one.
     wanted = await _fleet(request).read_inventory(body)
+    own = await own_of(host.address for host in wanted if host.variables)
     async with request.state.database.control.write() as session:
-        hosts = [await _fleet(request).add_host(session, host, principal) for host in wanted]
+        hosts = [await _fleet(request).add_host(session, host, principal, own=own) for host in wanted]
         return Page(items=await _fleet(request).out(session, hosts))
 
 

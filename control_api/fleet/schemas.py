@@ -13,6 +13,10 @@ from control_api.fleet.states import Acceptance, Admission, HostState, ModelStat
 from control_api.kit.wire import IdStr, NameStr, Out, Wire
 
 _LABEL = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}"
+# For Ansible these are the controller, or groups: its own, those of the inventory, and those that the playbooks name or make.
+_NOT_A_HOST = re.compile(
+    r"localhost|127\.0\.0\.1|all|ungrouped|gpu_hosts|control_plane|gpu_host_switch|node_service_switch|(?:state|tag)_.*"
+)
 _HOSTNAME = re.compile(rf"({_LABEL}\.)*(?!(\d+|0[xX][0-9A-Fa-f]*)\.?\Z){_LABEL}\.?", re.ASCII)
 
 
@@ -28,8 +32,8 @@ def _address(value: str) -> str:
 
 
 def _host_name(value: str) -> str:
-    """For Ansible these are the controller, or groups."""
-    if value in ("localhost", "127.0.0.1", "all", "ungrouped"):
+    """A play over a group would run on the host of its name instead, and leave out the group's."""
+    if _NOT_A_HOST.fullmatch(value):
         raise ValueError(f"must not be {value!r}, which means something else to Ansible")
     return value
 
@@ -39,6 +43,7 @@ Address = Annotated[str, StringConstraints(max_length=253), AfterValidator(_addr
 Port = Annotated[int, Ge(1), Le(65535)]
 UserStr = Annotated[str, StringConstraints(max_length=32, pattern=r"^[a-z_][a-z0-9_.-]*\$?$")]
 PathStr = Annotated[str, StringConstraints(max_length=256, pattern=r"^/?[A-Za-z0-9_][A-Za-z0-9_./+-]*$")]
+HostKeyBase64 = Annotated[str, StringConstraints(max_length=1900, pattern=r"^[A-Za-z0-9+/=]+$")]
 JumpHost = Annotated[str, StringConstraints(max_length=320, pattern=r"^([a-z_][a-z0-9_-]*@)?[A-Za-z0-9][A-Za-z0-9.:-]*$")]
 
 
@@ -82,7 +87,10 @@ class HostPatch(Wire):
 
 
 class HostAccept(Wire):
-    """``POST /v0/hosts/{id}/accept``: how the host was shown to the admin. Refused if something that is given is not so now."""
+    """``POST /v0/hosts/{id}/accept``: how the host was shown to the admin. Refused if something that is given is not so now.
+
+    ``host_key``: its base64, without the type; null: none was pinned.
+    """
 
     address: Address | None = None
     port: Port | None = None
@@ -91,6 +99,7 @@ class HostAccept(Wire):
     become_exe: PathStr | None = None
     python: PathStr | None = None
     jump_host: JumpHost | None = None
+    host_key: HostKeyBase64 | None = None
 
 
 class HostImport(Wire):

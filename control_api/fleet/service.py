@@ -43,8 +43,14 @@ class FleetService:
         self._hooks = hooks
         self._reading = asyncio.Lock()
 
-    async def add_host(self, session: AsyncSession, wanted: HostCreate, by: Principal) -> Host:
+    async def add_host(
+        self, session: AsyncSession, wanted: HostCreate, by: Principal, *, own: Collection[str] | None = None
+    ) -> Host:
         """Create a host: an admin's is accepted at once, an operator's is proposed.
+
+        Parameters
+        ----------
+        own: those of the addresses of an import at which this machine is reached; None: to be looked up.
 
         Raises ``BadInput`` for variables that nobody sets here, and ``Forbidden`` for what only admins may set.
         """
@@ -55,7 +61,8 @@ class FleetService:
                 hint="Give an address that Ansible reaches over SSH.",
             )
         acceptance.check_may_change((name for name, value in wanted if value), by)
-        return await self.store_host(session, wanted, accepted_by=by.label if Scope.ADMIN in by.scopes else None, by=by)
+        accepted_by = by.label if Scope.ADMIN in by.scopes else None
+        return await self.store_host(session, wanted, accepted_by=accepted_by, by=by, own=own)
 
     async def read_inventory(self, wanted: HostImport) -> list[HostCreate]:
         """Return the hosts of a static inventory; one at a time is read, beside the loop. Raises ``BadInput``."""
@@ -65,10 +72,16 @@ class FleetService:
             return await asyncio.to_thread(read_hosts, wanted.content, wanted.format)
 
     async def store_host(
-        self, session: AsyncSession, wanted: HostCreate, *, accepted_by: str | None, by: Principal | None = None
+        self,
+        session: AsyncSession,
+        wanted: HostCreate,
+        *,
+        accepted_by: str | None,
+        by: Principal | None = None,
+        own: Collection[str] | None = None,
     ) -> Host:
         """Create a host without asking how it is connected; ``by``: None for ``muster up`` itself."""
-        given = HostVariables(wanted.name, wanted.address, wanted.connection, wanted.variables, by)
+        given = HostVariables(wanted.name, wanted.address, wanted.connection, wanted.variables, by, own=own)
         await self._hooks.host_variables(given)
         await self._check_credential(session, wanted.credential_id)
         # Hosts of one import have different names, and are written in one statement.
@@ -191,7 +204,7 @@ class FleetService:
         ticket = new_token("mt")
         expires_at = utcnow() + timedelta(seconds=self._settings.ticket_ttl_s)
         made = EnrolmentTicket(ticket_hash=token_hash(ticket), host_id=host.id if host else None, expires_at=expires_at)
-        made.asker = by.asker
+        made.asker, made.for_job = by.asker, by.kind == "job"
         session.add(made)
         return EnrolmentOut(ticket=ticket, expires_at=expires_at)
 

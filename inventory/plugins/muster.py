@@ -74,7 +74,9 @@ KEY_PART = re.compile(r"[0-9A-Za-z@.+/=-]+")
 # `_`-names are private to the roles; `ansible_`-names configure Ansible itself, down to commands on the controller.
 VARIABLE = re.compile(r"(?!ansible_)[a-z][a-z0-9_]*")
 # Ansible takes these for the machine that it runs on, or for groups.
-RESERVED = re.compile(r"localhost|127\.0\.0\.1|::1|all|ungrouped")
+RESERVED = re.compile(
+    r"localhost|127\.0\.0\.1|::1|all|ungrouped|gpu_hosts|control_plane|gpu_host_switch|node_service_switch|(?:state|tag)_.*"
+)
 
 
 class HostRefused(Exception):

@@ -136,7 +136,7 @@ def test_one_host_that_cannot_be_said_does_not_hide_the_others(api: FakeApi, ans
     ]  # fmt: skip
     for number, fields in enumerate(bad, start=10):
         api.add_host(f"gpu-{number}", **({"tags": ["site:tokyo"]} | fields))
-    for name in ("localhost", "127.0.0.1", "all", ""):
+    for name in ("localhost", "127.0.0.1", "all", "", "gpu_hosts", "node_service_switch", "tag_x", "state_provisioned"):
         api.add_host(name)
 
     run = ansible.inventory()

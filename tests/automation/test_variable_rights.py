@@ -92,6 +92,12 @@ async def test_an_operator_is_told_which_options_are_an_admins(api: Api) -> None
     await accepted(api.http, "PATCH", "/v0/hosts/gpu-01", {"variables": OPTIONS_OF_ADMINS})
 
 
+async def test_a_job_runs_what_somebody_chose_and_not_only_what_runs_always(api: Api) -> None:
+    await add_host(api)
+    for tag in ("always", "never", "all"):
+        await refused(api.http, "POST", "/v0/jobs", {**job("gpu-01"), "tags": [tag]}, "unknown_tag")
+
+
 async def test_nobody_sets_options_of_the_site_through_the_api(api: Api) -> None:
     await add_host(api)
     async with operator(api) as carol:

@@ -201,7 +201,16 @@ TEXTS = [
     "\xad",
 ]
 VERSIONS = ["580\n", "580; id", "580 590", "../580", "*", "=1", "-o", "5" * 65, "{{ 1 }}", "580.", "\uff15\uff18\uff10"]
-SOURCES = ["10.0.0.0/24\n", "0/0; flush ruleset", "fe80::1%eth0;id", "example.org", "", "10.0.0.300"]
+SOURCES = [
+    "10.0.0.0/24\n",
+    "0/0; flush ruleset",
+    "fe80::1%eth0;id",
+    "example.org",
+    "",
+    "10.0.0.300",
+    "10.0.0.0/255.0.0.0",
+    "10.0.0.0/0.0.0.255",
+]
 MODELS = ["../../hosts/x", "a\n", "a?b", "a#b", "a/../b", "//x", "a b", "", "a" * 129, "a%2e"]
 TAGS = ["a\n", "{{ 1 }}", "", "-x", "a" * 64]
 EVIL: dict[str, list[Any]] = {

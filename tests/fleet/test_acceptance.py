@@ -1,15 +1,26 @@
 """A secret goes only where its owner sent it: what an operator adds is proposed, and what leads secrets is an admin's."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from control_api.access.service import AccessService
+from control_api.automation.models import Job
+from control_api.automation.repository import running_job
+from control_api.automation.states import JobStatus
+from control_api.client import ApiError
+from control_api.firststart import prepare
+from control_api.keys import load_keys
 from tests.fleet.reports import add_host, bearer, register, registration, ticket_for
 from tests.running import Api
 
 pytestmark = pytest.mark.anyio
 
+REPOSITORY = Path(__file__).parents[2]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJvZ3VzYm9ndXNib2d1c2JvZ3VzYm9ndXNib2d1c2Jv"
 CONNECTION: dict[str, Any] = {
     "address": "10.6.6.6",
@@ -107,6 +118,65 @@ async def test_an_admin_accepts_what_was_shown_and_nothing_else(api: Api) -> Non
         assert refusal(refused) == (409, "host_changed", [name])
         await api.http.patch("/v0/hosts/gpu-01", json={name: host[name]})
     assert (await api.http.post("/v0/hosts/gpu-01/accept", json=shown)).status_code == 200
+
+
+async def test_a_host_key_that_was_pinned_after_the_admin_looked_is_not_accepted(api: Api) -> None:
+    header = await operator(api)
+    await proposed(api, header)
+    unpinned = await api.client.hosts.get("gpu-01")
+    await api.client.hosts.put_host_key("gpu-01", KEY)
+    pinned = await api.client.hosts.get("gpu-01")
+    with pytest.raises(ApiError, match="host_key"):
+        await api.client.hosts.accept(unpinned)
+    for other in (f"ssh-ed25519 {KEY[-8:]}", None):
+        await api.http.put("/v0/hosts/gpu-01/host-key", json={"key": other}, headers=header)
+        with pytest.raises(ApiError, match="host_key"):
+            await api.client.hosts.accept(pinned)
+    await api.client.hosts.put_host_key("gpu-01", KEY)
+    assert (await api.client.hosts.accept(pinned)).acceptance == "accepted"
+
+
+def group_names() -> set[str]:
+    """Return the groups that playbooks name, and those that roles make."""
+    plays = [play for path in (REPOSITORY / "playbooks").glob("*.yml") for play in yaml.safe_load(path.read_text())]
+    named = {part for play in plays for part in play.get("hosts", "").split(":") if part}
+    files = (REPOSITORY / "roles").glob("*/tasks/*.yml")
+    made = [text for path in files for text in re.findall(r"group_by:\n +key: (.+)", path.read_text())]
+    return named | {name for text in made for name in re.findall(r"\w+_switch", text)}
+
+
+async def test_no_host_is_called_like_a_group_which_plays_would_miss_for_it(api: Api) -> None:
+    header = await operator(api)
+    groups = group_names()
+    assert {"gpu_hosts", "node_service_switch", "gpu_host_switch", "control_plane"} <= groups
+    for name in (*sorted(groups), "all", "ungrouped", "state_provisioned", "tag_site_tokyo", "127.0.0.1"):
+        for by in (header, {}):
+            refused = await api.http.post("/v0/hosts", json={"name": name, "address": "10.6.6.6"}, headers=by)
+            assert refused.status_code == 422, name
+            assert "something else to Ansible" in refused.text
+
+
+async def test_tags_of_a_registration_count_if_an_admin_or_a_job_got_its_ticket(api: Api) -> None:
+    header = await operator(api)
+    host = await add_host(api, tags=["site:tokyo"])
+    key_id = (await api.http.get("/v0/api-keys")).json()["items"][0]["id"]
+    for asker, counts in ((header, False), (await job_header(api, host["id"], f"api_key:{key_id}"), True), ({}, True)):
+        ticket = await api.http.post("/v0/hosts/gpu-01/enrolment", headers=asker)
+        node = (await register(api, ticket.json()["ticket"], tags=["gpu-a", "site:tokyo"])).json()["node_id"]
+        (first,) = (await api.http.get(f"/v0/nodes/{node}/transitions")).json()
+
+        assert (await api.http.get(f"/v0/nodes/{node}")).json()["tags"] == ["gpu-a", "site:tokyo"][not counts :]
+        assert first["reason"] == ("registered" if counts else "registered, without gpu-a: an admin sets tags")
+        await api.http.delete(f"/v0/nodes/{node}")
+
+
+async def job_header(api: Api, host_id: str, asker: str) -> dict[str, str]:
+    """Return the header of a running job on a host, that somebody asked for."""
+    identity = await prepare(api.settings, api.database, load_keys(api.settings))
+    async with api.database.control.write() as session:
+        job = Job(playbook="site.yml", requested_by="x", asker=asker, status=JobStatus.RUNNING, attempt=1)
+        session.add(job)
+    return bearer(AccessService(identity.signer, running_job=running_job).issue_job_token(job.id, 1, [host_id], 600))
 
 
 async def test_an_operator_sets_neither_tags_nor_credentials_of_any_host(api: Api) -> None:

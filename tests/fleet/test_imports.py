@@ -1,7 +1,10 @@
 """What somebody sends as an inventory: bounded in what comes out of it, read beside the loop, and refused by name."""
 
 import asyncio
+import contextlib
 import json
+import socket
+import sqlite3
 from typing import Any
 
 import pytest
@@ -132,6 +135,31 @@ async def test_others_are_answered_while_an_inventory_is_read(api: Api) -> None:
     assert (await importing).json()["error"]["code"] == "bad_inventory"
     assert answered >= 3
     assert {answer.status_code for answer in busy} <= {201, 409}
+
+
+@pytest.mark.anyio
+async def test_others_write_while_a_name_server_is_asked_for_the_hosts_of_an_import(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, str] = {}
+    resolve = socket.getaddrinfo
+
+    def answer(name: Any, *rest: Any, **options: Any) -> Any:
+        if not str(name).endswith(".example.org") or options.get("flags"):
+            return resolve(name, *rest, **options)
+        with contextlib.closing(sqlite3.connect(api.settings.state_dir / "control.db", timeout=0)) as store:
+            try:
+                store.execute("BEGIN IMMEDIATE")
+                asked[name] = "free"
+            except sqlite3.OperationalError as error:
+                asked[name] = str(error)
+        raise socket.gaierror("nobody knows")
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    hosts = {f"gpu-{n}": {"ansible_host": f"gpu-{n}.example.org", "gpu_host_allow_reboot": True} for n in range(3)}
+    taken = await api.http.post("/v0/hosts/import", json={"content": json.dumps({"all": {"hosts": hosts}})})
+    assert taken.status_code == 201, taken.text
+    assert asked == {host["ansible_host"]: "free" for host in hosts.values()}
 
 
 @pytest.mark.parametrize("kind", ["it is not YAML", "document"])
