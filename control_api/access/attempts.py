@@ -120,11 +120,15 @@ class _Lane:
         self._turn = asyncio.Semaphore(at_once)
         self._places = at_once + waiting
 
+    def check_room(self) -> None:
+        """Raise ``TooMany`` if too many wait already."""
+        if not self._places:
+            raise too_many(1)
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn. Raises ``TooMany`` if too many wait already."""
-        if not self._places:
-            raise too_many(1)
+        self.check_room()
         self._places -= 1
         try:
             async with self._turn:
@@ -163,6 +167,8 @@ class PasswordDesk:
         """
         if hashed is not None:
             return await self._verify(password, hashed, known=known)
+        # Names that exist are refused now: so are others, or everybody could tell which do.
+        self._strangers.check_room()
         async with self._first:
             if not self._took_s:
                 await self._verify(password, _NOBODY, known=False)

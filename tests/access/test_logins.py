@@ -152,6 +152,9 @@ async def test_only_a_few_passwords_are_hashed_at_a_time_and_known_browsers_do_n
     try:
         assert await desk.matches(PASSWORD, hashed, known=True)
         refused = [task for task in strangers if task.done()]
+        for stored in (hashed, None):
+            with pytest.raises(TooMany):  # whether or not the name exists
+                await desk.matches(PASSWORD, stored)
     finally:
         release.set()
     outcomes = await asyncio.gather(*strangers, return_exceptions=True)
