@@ -22,7 +22,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r"(?::[0-9]{1,5})?"
-_PROXY = re.compile(rf"(?:https?://(?:[A-Za-z0-9._~%-]{{1,128}}(?::[A-Za-z0-9._~%-]{{0,128}})?@)?{_HOST}{_PORT}/?)?")
+# Without a password: what is stored of a host or a job is read by whoever may look at it.
+_PROXY = re.compile(rf"(?:https?://{_HOST}{_PORT}/?)?")
 _URL = re.compile(rf"(?:https?://{_HOST}{_PORT}(?:/[A-Za-z0-9._~/-]{{0,512}})?)?")
 _HOSTS = re.compile(r"(?:[A-Za-z0-9.*:/_\[\]-]{1,255}(?:,[A-Za-z0-9.*:/_\[\]-]{1,255}){0,127})?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -150,7 +151,7 @@ def _is_sysctl(value: Any) -> bool:
 
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text": (f"at most {TEXT_LENGTH} characters, none a control character or one that hides or turns text", _is_text),
-    "proxies": (f"`{'`, `'.join(_PROXIES)}`; the first two like `http://proxy.example.org:3128`", _is_proxies),
+    "proxies": (f"`{'`, `'.join(_PROXIES)}`; the first two like `http://proxy.example.org:3128`, no password", _is_proxies),
     "hosts": ("names, addresses and networks with commas between them", _is_hosts),
     "network": ("an address or a network like `10.0.0.0/24`", _is_network),
     "address": ("an address", _is_address),

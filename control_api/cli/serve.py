@@ -18,8 +18,10 @@ def _run(process: str, settings: Settings, coroutine: Coroutine[Any, Any, None],
     import uvloop
 
     from control_api import logs
+    from control_api.kit import openfiles
 
     logs.configure(settings, process)
+    openfiles.allow_many()
     try:
         asyncio.run(coroutine, loop_factory=uvloop.new_event_loop if fast else None)
     except MusterError as error:

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import httptools
 
 from control_api.router.client import Request
-from control_api.router.errors import BadHttp, HeadTooLarge, RouterError, SlowHead
+from control_api.router.errors import BadHttp, HeadTooLarge, RouterError, SlowHead, TooManyConnections
 from control_api.router.reply import DateLine, Reply
 
 # Longer than the pools of usual clients keep a connection, so that it is never closed under a request of theirs.
@@ -37,8 +37,8 @@ class Server(Protocol):
     date: DateLine
     head_timeout_s: float
 
-    def joined(self, connection: "ClientConnection") -> None:
-        """A connection was made."""
+    def joined(self, connection: "ClientConnection") -> bool:
+        """Take a connection that was made, and tell whether there was room for it."""
         ...
 
     def left(self, connection: "ClientConnection") -> None:
@@ -120,10 +120,12 @@ class ClientConnection(asyncio.Protocol):
     # What the event loop tells
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the transport."""
+        """Take the transport, unless there are too many already."""
         self._transport = cast(asyncio.Transport, transport)
         self._timer = self._loop.call_later(self._tick_s, self._tick)
-        self._server.joined(self)
+        if not self._server.joined(self):
+            self._refuse(TooManyConnections("There are too many connections. Try again later."))
+            self._next()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Cancel what is being answered: there is nobody to read it."""

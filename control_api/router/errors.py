@@ -117,6 +117,12 @@ class WrongMethod(RouterError):
     status, code = 405, "method_not_allowed"
 
 
+class TooManyConnections(RouterError):
+    """A connection beyond those that this process has room for."""
+
+    status, code, type = 503, "too_many_connections", "server_error"
+
+
 class SlowHead(RouterError):
     """Headers that do not come to their end."""
 

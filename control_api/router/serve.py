@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 
 from control_api.errors import StartupError
+from control_api.kit import openfiles
 from control_api.kit.systemd import notify_ready
 from control_api.kit.tasks import owned_task
 from control_api.router.app import RouterApp
@@ -79,7 +80,12 @@ async def serve(
     """
     listener = listener or _listen(settings)
     async with router_app(settings, source, sinks, breaker_sink) as app:
-        server = HttpServer(app, head_timeout_s=settings.head_timeout_s, shutdown_deadline_s=settings.shutdown_deadline_s)
+        server = HttpServer(
+            app,
+            head_timeout_s=settings.head_timeout_s,
+            shutdown_deadline_s=settings.shutdown_deadline_s,
+            connection_limit=settings.connection_limit or openfiles.limit() // 2,
+        )
         async with server.listening(listener):
             with told_to_stop() as stop:
                 notify_ready()

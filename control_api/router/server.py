@@ -21,21 +21,24 @@ class HttpServer:
     ----------
     head_timeout_s: for a request's head to be complete, from its first byte.
     shutdown_deadline_s: how long running answers may go on at the end.
+    connection_limit: connections at once; further ones are refused.
     """
 
-    def __init__(self, handle: Handler, *, head_timeout_s: float, shutdown_deadline_s: float) -> None:
+    def __init__(self, handle: Handler, *, head_timeout_s: float, shutdown_deadline_s: float, connection_limit: int) -> None:
         self.handle = handle
         self.head_timeout_s = head_timeout_s
         self.date = DateLine()
         self._shutdown_deadline_s = shutdown_deadline_s
+        self._connection_limit = connection_limit
         self._connections: set[ClientConnection] = set()
         self._empty = asyncio.Event()
         self._empty.set()
 
-    def joined(self, connection: ClientConnection) -> None:
-        """A connection was made."""
+    def joined(self, connection: ClientConnection) -> bool:
+        """Take a connection that was made, and tell whether there was room for it."""
         self._connections.add(connection)
         self._empty.clear()
+        return len(self._connections) <= self._connection_limit
 
     def left(self, connection: ClientConnection) -> None:
         """A connection is gone."""

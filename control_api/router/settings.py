@@ -11,6 +11,7 @@ class RouterSettings:
     ----------
     host, port: where it listens.
     reuse_port: others of the same user may listen there too; the kernel divides clients among them.
+    connection_limit: connections of clients at once; ``None``: half of the files that the process may open, as nodes need some.
     body_limit_bytes: largest request, and largest answer that is not a stream.
     head_timeout_s: for a request's head to be complete, from its first byte.
     body_timeout_s: longest silence of a client in the middle of its request.
@@ -29,6 +30,7 @@ class RouterSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     reuse_port: bool = False
+    connection_limit: int | None = None
     body_limit_bytes: int = 100_000_000
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0

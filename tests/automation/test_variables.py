@@ -153,7 +153,7 @@ GOOD: dict[str, Any] = {
     "gpu_host_driver_version": "580.105.08",
     "gpu_host_firewall_sources": ["10.0.0.0/24", "2001:db8::/32", "10.0.0.1"],
     "gpu_host_no_proxy": "localhost,127.0.0.1,.example.org,10.0.0.0/8,[::1]",
-    "gpu_host_proxy_env": {"http_proxy": "http://user:p%40ss@proxy.example.org:3128/", "no_proxy": "*"},
+    "gpu_host_proxy_env": {"http_proxy": "http://proxy.example.org:3128/", "no_proxy": "*"},
     "model_distribution_if_installed": "redownload",
     "model_distribution_models": ["gpt-oss:20b", "acme/tiny-embed:q4_0", "llama-3.1:8b"],
     "muster_no_proxy": "",
@@ -167,6 +167,8 @@ GOOD: dict[str, Any] = {
 }
 
 URLS = (
+    "http://user:p%40ss@proxy.example.org:3128",
+    "http://token@proxy.example.org",
     "file:///etc/shadow",
     "http://h\nX=1",
     "http://h$(id)",

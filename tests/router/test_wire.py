@@ -333,3 +333,17 @@ async def test_many_requests_in_a_row_are_all_answered(fleet: Fleet) -> None:
         back = await talk(fleet, b"GET /healthz HTTP/1.1\r\n\r\n" * 3000, lambda back: back.count(b"HTTP/1.1 200 OK") == 3000)
 
     assert back.count(b'"ready": true') == 3000
+
+
+async def test_too_many_connections_are_told_so_and_take_nobody_s_place(fleet: Fleet) -> None:
+    await fleet.node()
+    async with fleet.router(connection_limit=2) as http:
+        first = await http.post(CHAT, json=chat())
+        _, idle = await asyncio.open_connection("127.0.0.1", http.base_url.port)
+        refused = await wire.talk(fleet.url, [])
+        second = await http.post(CHAT, json=chat())
+        idle.close()
+
+    assert refused.statuses == [503]
+    assert b'"code":"too_many_connections"' in refused.back
+    assert (first.status_code, second.status_code) == (200, 200)
