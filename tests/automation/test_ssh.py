@@ -6,6 +6,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from control_api.access.principal import Principal, with_implied
+from control_api.access.schemas import Scope
 from control_api.fleet.schemas import CredentialCreate
 from tests.automation.site import Site, until
 from tests.hosts.conftest import lab as lab
@@ -14,6 +16,7 @@ from tests.hosts.lab import Host, Lab
 pytestmark = [pytest.mark.anyio, pytest.mark.hosts]
 
 PASSWORD = "correct horse"
+ADMIN = Principal("user", "ada", "ada", with_implied([Scope.ADMIN]))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ async def test_key_of_the_host_is_pinned_at_first_contact_and_required_afterward
 
         other = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
         async with site.database.control.write() as session:
-            await site.fleet.pin_host_key(session, host.id, other)
+            await site.fleet.pin_host_key(session, host.id, other, ADMIN)
         third = await site.ended(await site.start("root.yml", "gpu-01"))
     assert third["status"] == "failed"
     assert "REMOTE HOST IDENTIFICATION HAS CHANGED" in third["reason"]
