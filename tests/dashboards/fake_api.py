@@ -81,7 +81,7 @@ def _auth(fleet: Fleet) -> APIRouter:
 
     @router.post("/login")
     async def login(request: Request, body: dict[str, str]) -> Any:
-        fleet.calls.append(("POST", "/v0/auth/login", {name: request.headers.get(name) for name in _TELLING} | body))
+        fleet.logins.append({name: request.headers.get(name) for name in _TELLING} | body)
         if body["password"] != PASSWORD:
             return _not_let_in(body["password"])
         return _opened(fleet, body["username"]) | {"device": f"device-of-{body['username']}"}

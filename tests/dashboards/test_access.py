@@ -75,7 +75,7 @@ async def test_the_api_is_told_whose_browser_it_is(settings: DashboardSettings, 
             await log_in(browser)
 
     assert re.search("muster_device=device-of-alice; HttpOnly; Max-Age=31536000; Path=/; SameSite=lax", str(first.headers))
-    told = [{name: body.get(name) for name in ("x-muster-client", "authorization", "device")} for _, _, body in fleet.calls]
+    told = [{name: body.get(name) for name in ("x-muster-client", "authorization", "device")} for body in fleet.logins]
     same = {"x-muster-client": "127.0.0.1", "authorization": f"Bearer {fake_api.SERVICE_TOKEN}"}
     assert told == [same | {"device": None}, same | {"device": "device-of-alice"}]
 

@@ -16,7 +16,7 @@ from control_api.router.settings import RouterSettings
 from tests.router.fleet import CHAT, Fleet, chat
 from tests.router.nodes import FakeNode, good, resets
 from tests.router.running import running_router
-from tests.router.test_repository import model_row, node_row, report
+from tests.router.test_repository import given, model_row, node_row, report
 from tests.running import KEY, Api, until
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def add_node(api: Api, node: FakeNode) -> None:
         session.add(model_row())
         session.add(node_row(load_keys(api.settings).routing, node.url))
         await session.flush()
-        session.add(report(ModelState.READY))
+        session.add_all([report(ModelState.READY), given()])
         await revision.bump(session, revision.ROUTES)
 
 
