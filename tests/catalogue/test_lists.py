@@ -57,12 +57,18 @@ async def test_without_the_hub_the_lists_say_so_and_are_complete(api: Api, hub: 
 async def test_a_hub_that_never_answers_holds_no_list_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        async with running_api(settings_for(tmp_path, hub_endpoint=endpoint)) as api:
+        async with running_api(settings_for(tmp_path, hub_endpoint=endpoint, hub_timeout_s=600)) as api:
             for path in ("/v0/models/available", "/v0/models/hub"):
-                assert len((await api.http.get(path, timeout=1)).json()["models"]) >= 5
+                assert len((await api.http.get(path, timeout=30)).json()["models"]) >= 5
+
+
+async def test_a_hub_that_never_answers_is_missed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        async with running_api(settings_for(tmp_path, hub_endpoint=endpoint, hub_timeout_s=0.2)) as api:
 
             async def missed() -> bool:
-                return not (await api.http.get("/v0/models/available", timeout=1)).json()["hub_reachable"]
+                return not (await api.http.get("/v0/models/available")).json()["hub_reachable"]
 
             await until(missed, what="the hub to be missed")
 

@@ -233,7 +233,7 @@ async def test_a_hub_that_is_down_is_said_to_be_so_and_the_lists_are_still_serve
         nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
 
     async with running_api(settings_for(tmp_path, hub_endpoint=nowhere)) as api:
-        response = await api.http.post("/v0/models/register", json={"source": "lab/split-GGUF"}, timeout=2)
+        response = await api.http.post("/v0/models/register", json={"source": "lab/split-GGUF"}, timeout=30)
 
         assert (response.status_code, response.json()["error"]["code"]) == (503, "hub_unreachable")
         assert nowhere.removeprefix("http://") in response.json()["error"]["message"]
@@ -246,7 +246,7 @@ async def test_a_hub_that_never_answers_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         async with running_api(settings_for(tmp_path, hub_endpoint=endpoint, hub_timeout_s=0.5)) as api:
-            response = await api.http.post("/v0/models/register", json={"source": "lab/split-GGUF"}, timeout=2)
+            response = await api.http.post("/v0/models/register", json={"source": "lab/split-GGUF"}, timeout=30)
 
     assert (response.status_code, response.json()["error"]["code"]) == (503, "hub_unreachable")
 

@@ -147,8 +147,8 @@ async def test_others_write_while_a_name_server_is_asked_for_the_hosts_of_an_imp
     def answer(name: Any, *rest: Any, **options: Any) -> Any:
         if not str(name).endswith(".example.org") or options.get("flags"):
             return resolve(name, *rest, **options)
-        with contextlib.closing(sqlite3.connect(api.settings.state_dir / "control.db", timeout=0)) as store:
-            try:
+        with contextlib.closing(sqlite3.connect(api.settings.state_dir / "control.db", timeout=30)) as store:
+            try:  # Others may be writing for a moment; an import that asks inside its transaction waits for this answer.
                 store.execute("BEGIN IMMEDIATE")
                 asked[name] = "free"
             except sqlite3.OperationalError as error:
