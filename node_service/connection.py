@@ -6,6 +6,7 @@ llhttp bounds nothing, and uvicorn adds no bound to it. Control plane and node s
 import asyncio
 import contextlib
 import resource
+from abc import ABC, abstractmethod
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -18,8 +19,8 @@ SLICE_BYTES = 8192
 OTHER_FILES = 128
 
 
-class BoundedHttp(HttpToolsProtocol):
-    """A connection of a client. ``bounds`` and ``error_body`` are for subclasses to set."""
+class BoundedHttp(HttpToolsProtocol, ABC):
+    """A connection of a client. Subclasses say what a refusal looks like, and may set ``bounds``."""
 
     bounds = Bounds()
 
@@ -38,9 +39,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._stuck_s = 0.0
 
     @staticmethod
+    @abstractmethod
     def error_body(fault: Fault) -> bytes:
         """Return the body of a refusal, as JSON."""
-        raise NotImplementedError
 
     @staticmethod
     def room() -> int:

@@ -4,7 +4,6 @@ import asyncio
 import uuid
 from typing import Any
 
-import httpx2
 import structlog
 
 from node_service import __version__
@@ -20,6 +19,7 @@ from node_service.models.manager import ModelManager
 from node_service.models.provisioner import Provisioner
 from node_service.models.record import ModelRecord
 from node_service.problems import Problems
+from node_service.redirects import RedirectingClient
 from node_service.reporting import Reporter
 from node_service.settings import Settings
 from node_service.state_dir import StateDir
@@ -61,7 +61,7 @@ class NodeService:
         self.probe = GpuProbe()
         self.metrics = Metrics()
         self.engine_http = engine_client(self._tls)
-        self._weights_http = httpx2.AsyncClient(verify=self._tls)
+        self._weights_http = RedirectingClient(self._tls)
         self._control = ControlClient(settings.api_url, self.identities, self._tls)
         self._state = "starting"
         self._tasks: list[asyncio.Task[None]] = []

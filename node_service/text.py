@@ -11,9 +11,16 @@ _HARMLESS = re.compile(f"[^{_UNSEEN}]")
 _SUSPECT = re.compile(r"[^ -~]")
 # Spaces have a width; all other characters that are not printable act, hide, or are not in any font.
 _SPACES = "Zs"
-# Random tokens of ours (a prefix and 32 bytes), JWTs, and what follows a question mark: signatures and keys.
+# What is before a secret stays, as the first group of each: random tokens of ours (a prefix and 32 bytes), those of hubs and
+# providers, JWTs, what follows a question mark (signatures and keys), passwords in URLs, and what is called a secret.
 _SECRETS = re.compile(
-    r"\b([a-z]{2,8}_)[\w-]{43}(?![\w-])|\beyJ[\w-]{10,}\.[\w-]+\.[\w-]+|(\?)[\w.~%\[\]-]+=[^\s\"'<>\\]*", re.ASCII
+    r"\b([a-z]{2,8}_)[\w-]{43}(?![\w-])"
+    r"|\b(hf_|sk-|gsk_|AIza)[\w-]{16,}"
+    r"|\b(eyJ)[\w-]{10,}\.[\w-]+\.[\w-]+"
+    r"|(\?)[\w.~%\[\]-]+=[^\s\"'<>\\]*"
+    r"|(://)[^\s/@\"'<>\\]+(?=@)"
+    r"|(?<![\w-])([\w-]*(?:token|secret|password|passwd|api[_-]?key|signature)=)[^\s&\"'<>\\]+",
+    re.ASCII | re.IGNORECASE,
 )
 HIDDEN = "…"
 
@@ -45,7 +52,7 @@ def _written(char: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Return text without the tokens and query strings that are in it."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or ''}{HIDDEN}", text)
+    return _SECRETS.sub(lambda found: f"{found[found.lastindex or 0]}{HIDDEN}", text)
 
 
 # Fields of log records that have lines; what follows a line feed is set in, so that it does not look like a record.

@@ -64,8 +64,8 @@ class HostCreate(Wire):
     variables: dict[str, Any] = {}
 
 
-class HostPatch(Wire):
-    """``PATCH /v0/hosts/{id}``: what is given changes, the rest stays. Null takes away what a host may be without."""
+class _Reached(Wire):
+    """How a host is reached, as far as it is said."""
 
     address: Address | None = None
     port: Port | None = None
@@ -74,6 +74,11 @@ class HostPatch(Wire):
     become_exe: PathStr | None = None
     python: PathStr | None = None
     jump_host: JumpHost | None = None
+
+
+class HostPatch(_Reached):
+    """``PATCH /v0/hosts/{id}``: what is given changes, the rest stays. Null takes away what a host may be without."""
+
     credential_id: IdStr | None = None
     tags: Tags | None = None
     variables: dict[str, Any] | None = None
@@ -86,19 +91,12 @@ class HostPatch(Wire):
         return value
 
 
-class HostAccept(Wire):
+class HostAccept(_Reached):
     """``POST /v0/hosts/{id}/accept``: how the host was shown to the admin. Refused if something that is given is not so now.
 
     ``host_key``: its base64, without the type; null: none was pinned.
     """
 
-    address: Address | None = None
-    port: Port | None = None
-    user: UserStr | None = None
-    become: bool | None = None
-    become_exe: PathStr | None = None
-    python: PathStr | None = None
-    jump_host: JumpHost | None = None
     host_key: HostKeyBase64 | None = None
 
 

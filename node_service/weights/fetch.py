@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import httpx2
 
 from node_service.errors import SourceInterrupted, SourceRefused
+from node_service.redirects import NameUnresolved, RedirectingClient, RedirectRefused
 from node_service.weights.part import PartFile
-from node_service.weights.redirects import Pinned, follow, pin, same_place
 from node_service.weights.sources import Location
 
 __all__ = ["FetchLimits", "Fetcher"]
@@ -20,7 +20,6 @@ _BLOCK_BYTES = 2**20
 _BLOCK_S = 1.0  # a slow source's bytes are on disk after this long
 _ANSWER_LIMIT = 500  # characters
 _BUSY = (408, 416, 429)
-_REDIRECTS = (301, 302, 303, 307, 308)
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class FetchLimits:
 class Fetcher:
     """Streams from one location into a part file."""
 
-    def __init__(self, http: httpx2.AsyncClient, limits: FetchLimits) -> None:
+    def __init__(self, http: RedirectingClient, limits: FetchLimits) -> None:
         self._http = http
         self._limits = limits
         self._timeout = httpx2.Timeout(limits.stall_s, connect=limits.connect_s)
@@ -65,33 +64,20 @@ class Fetcher:
     @asynccontextmanager
     async def _open(self, location: Location, start: int) -> AsyncIterator[httpx2.Response]:
         """Ask for the bytes from `start` on, following the redirects that are allowed."""
-        wanted = {"range": f"bytes={start}-", "accept-encoding": "identity"}
-        url = httpx2.URL(location.url)
-        connection = Pinned(url)
-        for _ in range(location.max_redirects + 1):
-            # Credentials are for their own host; others have them in their address.
-            own = location.headers if same_place(url, httpx2.URL(location.url)) else {}
-            request = self._http.build_request(
-                "GET",
-                connection.url,
-                headers=wanted | own | connection.headers,
-                extensions=connection.extensions,
-                timeout=self._timeout,
-            )
-            response = await self._http.send(request, stream=True)
-            try:
-                if response.status_code not in _REDIRECTS:
-                    yield response
-                    return
-                location_header = response.headers.get("location", "")
-            finally:
-                await response.aclose()
-            try:
-                url = follow(url, location_header)
-                connection = await pin(url, location.url)
-            except (SourceInterrupted, SourceRefused) as error:
-                raise type(error)(f"{location.label}: {error}") from error
-        raise SourceRefused(f"{location.label}: more than {location.max_redirects} redirects")
+        asking = self._http.get(
+            location.url,
+            headers={"range": f"bytes={start}-"},
+            credentials=location.headers,
+            max_redirects=location.max_redirects,
+            timeout=self._timeout,
+        )
+        try:
+            async with asking as response:
+                yield response
+        except RedirectRefused as error:
+            raise SourceRefused(f"{location.label}: {error}") from error
+        except NameUnresolved as error:
+            raise SourceInterrupted(f"{location.label}: {error}") from error
 
     async def _position(self, location: Location, response: httpx2.Response, size: int, part: PartFile) -> None:
         """Check that the answer goes on where the part ends, or start again."""

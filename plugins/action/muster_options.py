@@ -99,7 +99,7 @@ def _is_flag(value: Any) -> bool:
     return isinstance(value, bool) or (isinstance(value, (int, str)) and bool(_FLAG.fullmatch(str(value))))
 
 
-def _is_count(value: Any, least: int = 0, most: int = 10**15) -> bool:
+def _is_count(value: Any, least: int = 0, most: int = 1 << 50) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return False
     return bool(re.fullmatch("[0-9]{1,16}", str(value))) and least <= int(value) <= most
@@ -188,7 +188,7 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
 # Kinds that take more than a pattern.
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "flag": (_is_flag, "true or false"),
-    "count": (_is_count, "a whole number from 0 to 10^15"),
+    "count": (_is_count, "a whole number from 0 to 2^50"),
     "port": (_is_port, "a whole number from 1 to 65535"),
     "user": (_is_user, f"the name of an account of its own, such as muster, and none of {', '.join(sorted(RESERVED_USERS))}"),
     "folder": (_is_in(FOLDERS), f"a folder below {', '.join(FOLDERS)}, of letters, digits, '.', '_', '+' and '-'"),

@@ -14,7 +14,7 @@ def of_starlette(routes: Iterable[BaseRoute]) -> Iterator[str]:
         if branch := getattr(route, "original_router", None):
             yield from of_starlette(branch.routes)
         elif isinstance(route, Route):
-            yield from (f"{method} {route.path}" for method in sorted(route.methods or ()) if method != "HEAD")
+            yield from (f"{method} {route.path}" for method in _distinct(route.methods or ()))
         elif isinstance(route, WebSocketRoute):
             yield f"WS {route.path}"
         else:
@@ -24,7 +24,7 @@ def of_starlette(routes: Iterable[BaseRoute]) -> Iterator[str]:
 def of_router(app: RouterApp) -> Iterator[str]:
     """Yield the routes of the router, which has a dispatcher of its own."""
     for path, methods in app.listed().items():
-        yield from (f"{method} {path}" for method in methods if method != "HEAD")
+        yield from (f"{method} {path}" for method in _distinct(methods))
 
 
 def of_panel(asgi: PanelASGI) -> Iterator[str]:
@@ -38,3 +38,8 @@ def named(route: str) -> tuple[str, str]:
     method, path = route.split(" ")
     parts = ["0198c0de-0000-7000-8000-000000000000" if part.startswith("{") else part for part in path.split("/")]
     return method, "/".join(parts)
+
+
+def _distinct(methods: Iterable[str]) -> list[str]:
+    """Leave out HEAD where it is what comes with GET."""
+    return sorted(set(methods) - ({"HEAD"} if "GET" in methods else set()))

@@ -185,13 +185,14 @@ async def test_a_redirect_to_no_public_address_is_not_even_tried(api: Api, hub: 
         assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer"), place
 
 
+@pytest.mark.parametrize("exception", ["127.0.0.1:{port}", "127.0.0.0/8", "https://127.0.0.1"])
 async def test_an_exception_from_the_proxy_is_no_way_into_the_site(
-    tmp_path: Path, hub: Hub, neighbour: Hub, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub: Hub, neighbour: Hub, monkeypatch: pytest.MonkeyPatch, exception: str
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("NO_PROXY", f"localhost:{neighbour.port}")
+    monkeypatch.setenv("NO_PROXY", exception.format(port=neighbour.port))
     async with running_api(settings_for(tmp_path, hub_endpoint=hub.url)) as api:
-        hub.fail(info_redirect=f"https://localhost:{neighbour.port}/x")
+        hub.fail(info_redirect=f"https://127.0.0.1:{neighbour.port}/x")
         answer = await api.http.post("/v0/models/register", json=WANTED)
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer")
 

@@ -21,7 +21,7 @@ FINE = "fine:model"
 REAL_MODELS = {"embedding": "tiny:embed"}
 REAL_CHAT = "tiny:model"
 SILENCE_S = 2.0
-RUN_LIMIT_S = 240
+RUN_LIMIT_S = 600
 
 
 @dataclass(frozen=True)

@@ -356,7 +356,7 @@ async def test_a_message_is_neither_too_large_nor_in_too_many_pieces(url: str) -
 
 
 def test_the_node_has_the_same_files() -> None:
-    for name in ("bounds.py", "connection.py"):
+    for name in ("bounds.py", "connection.py", "redirects.py"):
         ours = (ROOT / "control_api/kit" / name).read_text()
         node = (ROOT / "node_service" / name).read_text()
         assert node == ours.replace("control_api.kit", "node_service")

@@ -1,6 +1,7 @@
 """The node's way of bringing weights here, without the rest of the node: in this process, or in one that may be killed."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import multiprocessing
@@ -10,11 +11,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from node_service.control import ControlClient, tls_context
 from node_service.errors import NodeError
 from node_service.identity import IdentityStore
+from node_service.redirects import RedirectingClient
 from node_service.state_dir import StateDir
 from node_service.states import ModelState
 from node_service.weights.collector import Collector
@@ -107,7 +107,7 @@ class Place:
             if phases[-1:] != [reached.value]:
                 phases.append(reached.value)
 
-        async with httpx2.AsyncClient(verify=tls) as http:
+        async with contextlib.aclosing(RedirectingClient(tls)) as http:
             fetcher = Fetcher(http, FetchLimits(connect_s=2.0, stall_s=self.stall_s))
             collector = Collector(store=store, control=control, resolver=resolver, fetcher=fetcher)
             installer = Installer(store=store, collector=collector, reserve_bytes=0)

@@ -286,7 +286,7 @@ def test_redirect_into_the_site_is_refused(node: NodeProcess, control: ControlPl
         control.assign(wanted | {"generation": number})
         wait_for(lambda wanted=number: ended(control, wanted), "the order failed")
         error = control.reported("tiny:cycle")["error"]
-        assert "hub acme/tiny-GGUF" in error and "redirect to" in error
+        assert "hub acme/tiny-GGUF" in error and "redirects to" in error
 
 
 def test_gated_repository_says_what_is_needed(node: NodeProcess, control: ControlPlane, spec: Spec) -> None:

@@ -1,15 +1,16 @@
 """The fetcher against sources that stall or drip, with deadlines short enough to wait for."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 
+from node_service.control import tls_context
 from node_service.errors import SourceInterrupted, SourceRefused
+from node_service.redirects import RedirectingClient
 from node_service.weights.fetch import Fetcher, FetchLimits
 from node_service.weights.part import PartFile
 from node_service.weights.sources import Location
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.anyio
 HEAD = b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-99999/100000\r\nContent-Length: 100000\r\n\r\n"
 
 
-@contextmanager
+@contextlib.contextmanager
 def source(behave: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]:
     """Serve one connection as `behave` says, until the test is over."""
     over = threading.Event()
@@ -43,7 +44,7 @@ async def fetch(url: str, path: Path, limits: FetchLimits, size: int = 100_000) 
     part = PartFile(path)
     await part.open()
     try:
-        async with httpx2.AsyncClient() as http:
+        async with contextlib.aclosing(RedirectingClient(tls_context(None))) as http:
             await Fetcher(http, limits).fetch(Location("test", url), size, part, lambda _: None)
     finally:
         await part.close()

@@ -206,7 +206,7 @@ async def test_a_redirect_loop_ends(place: Place, hub: Hub, weights: Weights) ->
 @pytest.mark.parametrize("to", ["[fec0::1]", "[::10.0.0.1]", "[::ffff:0:10.0.0.1]", "[64:ff9b:1::10.0.0.1]"])
 async def test_a_redirect_to_no_public_address_is_not_even_tried(place: Place, hub: Hub, weights: Weights, to: str) -> None:
     hub.fail(redirect_to=f"https://{to}/x")
-    with pytest.raises(NoSourceLeft, match="redirect to"):
+    with pytest.raises(NoSourceLeft, match="redirects to"):
         await place.provide(weights)
 
 
