@@ -7,7 +7,7 @@ MINUTES ?= 3
 SEED ?= 5
 PY := .venv/bin/python
 
-.PHONY: help demo test test-switch fuzz molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference pictures migration clean
+.PHONY: help demo test test-slow fuzz molecule bench bench-jobs bench-download bench-catalogue bench-engine check format lock reference pictures migration clean
 
 help: ## Say what there is.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -16,7 +16,7 @@ demo: ## Bring this machine up as a node and ask it something. HOSTS=2: two real
 	@tools/env.sh control
 	@$(PY) -m demo --hosts $(HOSTS) $(if $(CHECK),--check)
 
-test: ## Install what the tests need and run all of them.
+test: ## Install what the tests need and run them, but for the slow ones.
 	@tools/env.sh dev
 	@tools/system-packages.sh
 	@tools/test.sh
@@ -38,10 +38,10 @@ fuzz: ## Send hostile requests to every operation of API and router for three mi
 	@tools/env.sh dev
 	@$(PY) -m tests.contract --minutes $(MINUTES) --seed $(SEED)
 
-test-switch: ## Upgrades of three hosts under load, and the control plane on a host: a quarter of an hour.
+test-slow: ## Drivers, upgrades under load, the control plane on a host, scenarios of the roles, the compiled engine: 40 minutes.
 	@tools/env.sh dev
 	@tools/system-packages.sh
-	.venv/bin/pytest -q tests/hosts/test_upgrade.py tests/hosts/test_control_plane.py
+	@tools/test-slow.sh
 
 bench-engine: ## Measure streams through router and node beside the bare engine, on this machine. Last line: one JSON object.
 	@tools/env.sh dev

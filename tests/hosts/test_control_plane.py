@@ -25,7 +25,7 @@ from tests.ansible.runs import Run
 from tests.hosts.lab import Host, Lab, LabError
 from tests.processes import PROJECT, answers, wait_for
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-control-plane")]
+pytestmark = [pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-control-plane")]
 
 PLAY_TIMEOUT_S = 900
 SERVICES = ["muster-api", "muster-worker", "muster-router@1", "muster-router@2", "muster-dashboard"]

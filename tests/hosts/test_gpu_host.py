@@ -19,7 +19,7 @@ from tests.hosts.driver_repository import KEY, Repository, driver_repository
 from tests.hosts.hardware import AUDIO, B200, H100, L4, NVSWITCH, P40, install_hardware
 from tests.hosts.lab import Host, Lab, LabError
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-gpu-host")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-gpu-host")]
 
 PROVISION = "playbooks/provision.yml"
 CONVERGE = "playbooks/converge.yml"

@@ -16,7 +16,7 @@ from tests.hosts.lab import Host, Lab
 from tests.hosts.stack import MODEL, Stack, running_stack
 from tests.processes import wait_for
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-upgrade")]
+pytestmark = [pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(1500), pytest.mark.xdist_group("lab-upgrade")]
 
 NAMES = ("gpu-1", "gpu-2", "gpu-3")
 VARIABLES = {"gpu_host_require_gpu": "false", "node_service_allow_cpu": "true", "node_service_engine_threads": "1"}

@@ -6,7 +6,7 @@ import pytest
 
 from tests.molecule.conftest import SCENARIOS, TIMEOUT_S, Molecule
 
-pytestmark = [pytest.mark.hosts, pytest.mark.timeout(TIMEOUT_S + 60), pytest.mark.xdist_group("lab-molecule")]
+pytestmark = [pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(TIMEOUT_S + 60), pytest.mark.xdist_group("lab-molecule")]
 
 
 @pytest.mark.parametrize("scenario", sorted(path.parent.name for path in SCENARIOS.glob("*/molecule.yml")))

@@ -12,7 +12,7 @@ from tests.node_service.control_plane import ControlPlane
 from tests.node_service.process import NodeProcess
 from tests.processes import wait_for
 
-pytestmark = pytest.mark.compiled
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)

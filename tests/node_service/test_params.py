@@ -43,7 +43,7 @@ def test_node_decides_what_nobody_chose(make_node: MakeNode, control: ControlPla
     assert (said["flash_attn"], said["K"], said["V"]) == ("auto", "f16", "f16")
 
 
-@pytest.mark.compiled
+@pytest.mark.slow
 @pytest.mark.usefixtures("llama_cpp_python")
 def test_chosen_values_reach_llama_cpp_python(make_node: MakeNode, control: ControlPlane, spec: Spec) -> None:
     said = start(make_node, control, spec, "llama-cpp-python", **CHOSEN)
