@@ -99,7 +99,11 @@ class RedirectingClient:
             finally:
                 await response.aclose()
             url = _target(url, location)
-            route = _Route(url) if self._is_proxied(url) else await _pin(url, origin)
+            if self._is_proxied(url):
+                _check_proxied(url, origin)
+                route = _Route(url)
+            else:
+                route = await _pin(url, origin)
         raise RedirectRefused(f"it redirects more than {max_redirects} times")
 
     def _is_proxied(self, url: httpx2.URL) -> bool:
@@ -129,21 +133,38 @@ def _target(url: httpx2.URL, location: str) -> httpx2.URL:
     return target
 
 
+def _check_proxied(target: httpx2.URL, origin: httpx2.URL) -> None:
+    """Refuse what needs no resolver to be refused: a proxy may be let into the site. Names by https are its to judge."""
+    try:
+        leads_out = _is_public(target.host)
+    except ValueError:
+        leads_out = target.host != "localhost" and not target.host.endswith(".localhost")
+    is_own = target.host == origin.host and _is_door_of(target, origin)
+    if not is_own and not (target.scheme == "https" and leads_out):
+        raise _leads_in(target)
+
+
+def _is_door_of(target: httpx2.URL, origin: httpx2.URL) -> bool:
+    """Whether the hub's own machine may be asked there: at the hub's port, or its https. Other ports are other services."""
+    return _place(target)[::2] in (_place(origin)[::2], ("https", 443))
+
+
+def _leads_in(target: httpx2.URL) -> RedirectRefused:
+    named = target.netloc.decode("ascii")[:_SHOWN_CHARS]
+    return RedirectRefused(f"it redirects to {named}, which is neither https to a public address nor its own address")
+
+
 async def _pin(target: httpx2.URL, origin: httpx2.URL) -> _Route:
     """Resolve a redirect's target once, check it, and pin the connection to that address.
 
     A name that a hub controls must not lead into this site's network, neither now nor by resolving differently later.
     """
-    # The hub's own place is its address with its port: other ports of its machine are other services.
-    same_door = _place(target)[::2] in (_place(origin)[::2], ("https", 443))
-    own = await _resolve(origin.host) if same_door else set()
+    own = await _resolve(origin.host) if _is_door_of(target, origin) else set()
     named = target.netloc.decode("ascii")
     for address in sorted(await _resolve(target.host)):
         if address in own or (target.scheme == "https" and _is_public(address)):
             return _Route(target.copy_with(host=address), True, {"host": named}, {"sni_hostname": target.host})
-    raise RedirectRefused(
-        f"it redirects to {named[:_SHOWN_CHARS]}, which is neither https to a public address nor its own address"
-    )
+    raise _leads_in(target)
 
 
 def _is_public(text: str) -> bool:

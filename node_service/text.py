@@ -17,7 +17,7 @@ _SECRETS = re.compile(
     r"\b([a-z]{2,8}_)[\w-]{43}(?![\w-])"
     r"|\b(hf_|sk-|gsk_|AIza)[\w-]{16,}"
     r"|\b(eyJ)[\w-]{10,}\.[\w-]+\.[\w-]+"
-    r"|(\?)[\w.~%\[\]-]+=[^\s\"'<>\\]*"
+    r"|(?<=[^\s?])(\?)[^\s\"<>\\]+"
     r"|(://)[^\s/@\"'<>\\]+(?=@)"
     r"|(?<![\w-])([\w-]*(?:token|secret|password|passwd|api[_-]?key|signature)=)[^\s&\"'<>\\]+",
     re.ASCII | re.IGNORECASE,

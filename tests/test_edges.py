@@ -1,11 +1,15 @@
 """Values at the edges of what can be said: an answer names what is wrong, and never is it the server's fault."""
 
 import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from control_api.app import create_app
 from tests.fleet.reports import PlayedNode
-from tests.running import Api
+from tests.running import Api, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +65,47 @@ async def test_a_number_or_text_that_nothing_can_hold_is_refused(api: Api, value
         answer = await api.http.post("/v0/hosts", content=body, headers=JSON)
         assert 400 <= answer.status_code < 500, body[:80]
         assert answer.json()["error"]["message"]
+
+
+def lists(schema: Any, named: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Yield every list in a schema with where it is."""
+    if reference := schema.get("$ref"):
+        schema = named[reference.rpartition("/")[2]]
+    for part in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from lists(part, named, path)
+    if schema.get("type") == "array":
+        yield path, schema
+        yield from lists(schema.get("items", {}), named, f"{path}[]")
+    for name, part in schema.get("properties", {}).items():
+        yield from lists(part, named, f"{path}.{name}")
+
+
+def test_every_list_in_a_request_has_a_bound(tmp_path: Path) -> None:
+    document = create_app(settings_for(tmp_path)).openapi()
+    found = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                found |= dict(lists(content["schema"], document["components"]["schemas"], f"{method} {path}"))
+    assert len(found) > 20
+    assert [where for where, schema in found.items() if "maxItems" not in schema] == []
+
+
+async def test_an_answer_does_not_grow_with_what_is_wrong_in_a_request(api: Api) -> None:
+    await api.http.post("/v0/hosts", json={"name": "a", "address": "10.0.0.1"})
+    fields = {f"f{number}": 1 for number in range(5000)}
+    bad = {"name": "gpu-01", "address": "10.0.0.1"}
+    bodies: list[tuple[str, Any]] = [
+        ("/v0/auth/login", {"username": "a", "password": "b", **fields}),
+        ("/v0/auth/inference-token", {"node_ids": ["!"] * 50_000}),
+        ("/v0/auth/inference-token", {"node_ids": ["!"] * 1000}),
+        ("/v0/jobs", {"playbook": "site.yml", "hosts": [""] * 10_000}),
+        ("/v0/hosts", bad | {"variables": fields}),
+        ("/v0/hosts", bad | {"variables": {"node_service_tags": [1] * 300_000}}),
+        ("/v0/hosts", bad | {"variables": {"node_service_tags": [[1] * 1000] * 300}}),
+        ("/v0/jobs", {"playbook": "site.yml", "hosts": ["a"], "extra_vars": {f"v{n}": n for n in range(100_000)}}),
+    ]
+    for path, body in bodies:
+        answer = await api.http.post(path, json=body)
+        assert answer.status_code == 422, path
+        assert len(answer.content) < 10_000, path

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, Len, MaxLen
 from pydantic import StringConstraints
 
 from control_api.kit.wire import IdStr, Instant, LineStr, ModelIdStr, NameStr, Out, Wire
@@ -69,7 +69,7 @@ class SessionOut(Out):
 class InferenceTokenRequest(Wire):
     """``POST /v0/auth/inference-token``. ``node_ids``: nodes that the token may pin; null: none."""
 
-    node_ids: list[IdStr] | None = None
+    node_ids: Annotated[list[IdStr], MaxLen(1000)] | None = None
 
 
 class InferenceTokenOut(Out):
@@ -84,8 +84,8 @@ class ApiKeyCreate(Wire):
     """``POST /v0/api-keys``."""
 
     name: LineStr
-    scopes: Annotated[list[Scope], MinLen(1)] = [Scope.INFERENCE]
-    models: list[ModelIdStr] | None = None
+    scopes: Annotated[list[Scope], Len(1, len(Scope))] = [Scope.INFERENCE]
+    models: Annotated[list[ModelIdStr], MaxLen(1000)] | None = None
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     expires_at: Instant | None = None

@@ -11,7 +11,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.access.principal import SCHEDULE, Principal
 from control_api.automation import checks, repository
 from control_api.automation.models import HostDrift, Job
-from control_api.automation.schemas import DriftApply, HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
+from control_api.automation.schemas import OWN_KEYS, DriftApply, HostDriftOut, HostsIn, JobCreate, JobHostOut, TaskFinding
 from control_api.automation.service import JobService
 from control_api.automation.states import HostStatus, JobPurpose
 from control_api.errors import Conflict, MusterError
@@ -33,9 +33,9 @@ class DriftService:
         self._jobs = jobs
 
     async def check(self, session: AsyncSession, wanted: HostsIn, by: Principal, *, idempotency_key: str | None = None) -> Job:
-        """Queue a check run. Raises ``BadInput`` if there is no host."""
+        """Queue a check run; ``idempotency_key`` is Muster's own. Raises ``BadInput`` if there is no host."""
         hosts = await self._jobs.hosts_in_service(session, wanted.hosts)
-        job = JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True, idempotency_key=idempotency_key)
+        job = JobCreate(playbook=PLAYBOOK, hosts=hosts, check=True).model_copy(update={"idempotency_key": idempotency_key})
         return await self._jobs.create(session, job, by, purpose=JobPurpose.DRIFT)
 
     async def checkable(self, session: AsyncSession) -> list[str]:
@@ -97,7 +97,7 @@ class DriftSchedule:
         ----------
         now_s: seconds since the epoch.
         """
-        key = f"drift-{self._interval_s}-{int(now_s // self._interval_s)}"
+        key = f"{OWN_KEYS}drift-{self._interval_s}-{int(now_s // self._interval_s)}"
         async with self._store.write() as session:
             if await repository.job_by_key(session, key) or await checks.has_open(session, JobPurpose.DRIFT):
                 return

@@ -6,10 +6,9 @@ from typing import Any, Protocol
 from control_api.access.principal import Principal
 from control_api.automation.variables import VariableRules
 from control_api.errors import BadInput
+from control_api.fleet.acceptance import LOCAL
 from control_api.fleet.hooks import HostVariables
 from control_api.kit.addresses import own_of
-
-LOCAL = "local"
 
 
 class Target(Protocol):

@@ -4,12 +4,22 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, MaxLen
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from control_api.automation.states import HostStatus, JobPurpose, JobStatus
 from control_api.kit.wire import Instant, LineStr, Out, Page, Wire
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
+
+
+# What Muster itself asks for has keys that begin so; nobody else's may.
+OWN_KEYS = "muster:"
+
+
+def _not_own(key: str) -> str:
+    if key.startswith(OWN_KEYS):
+        raise ValueError(f"must not begin with {OWN_KEYS!r}")
+    return key
 
 
 class JobCreate(Wire):
@@ -28,7 +38,7 @@ class JobCreate(Wire):
     priority: Annotated[int, Ge(-100), Le(100)] = 0
     timeout_s: Annotated[int, Ge(10), Le(7 * 86400)] | None = None
     task_timeout_s: Annotated[int, Ge(1), Le(7 * 86400)] | None = None
-    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=128)] | None = None
+    idempotency_key: Annotated[str, StringConstraints(min_length=1, max_length=128), AfterValidator(_not_own)] | None = None
 
 
 class EventsOut(Out):

@@ -206,7 +206,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _check_size(variables: Mapping[str, Any], field: str) -> None:
-    for depth, value in _walk(variables):
+    for depth, value in _walk(variables, field):
         if depth > MAX_DEPTH:
             raise ValueProblem(field, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(value, str) and "\0" in value:
@@ -224,14 +224,21 @@ def _check_size(variables: Mapping[str, Any], field: str) -> None:
         raise ValueProblem(field, f"takes {size} bytes; at most {MAX_BYTES} are allowed")
 
 
-def _walk(root: Any) -> Iterator[tuple[int, Any]]:
-    """Yield every key and value with its depth; without recursion, since depth is the caller's choice."""
+def _walk(root: Any, field: str) -> Iterator[tuple[int, Any]]:
+    """Yield every key and value with its depth; without recursion, since depth is the caller's choice.
+
+    Raises ``ValueProblem`` as soon as there are more than fit into ``MAX_BYTES``, before they are looked at.
+    """
     todo = [(0, root)]
+    seen = 0
     while todo:
         depth, value = todo.pop()
         yield depth, value
         if depth > MAX_DEPTH:
             continue
+        seen += len(value) if isinstance(value, Mapping | list) else 0
+        if seen > MAX_BYTES:
+            raise ValueProblem(field, f"holds more than {MAX_BYTES} values; it may take {MAX_BYTES} bytes in all")
         if isinstance(value, Mapping):
             todo += [(depth + 1, part) for pair in value.items() for part in pair]
         elif isinstance(value, list):

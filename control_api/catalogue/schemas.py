@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Le, MaxLen, MinLen
+from annotated_types import Ge, Le, Len, MaxLen
 from pydantic import Field, StringConstraints, model_validator
 
 from control_api.catalogue.options import EngineOptions, KvCacheType
@@ -25,7 +25,7 @@ class RegisterModelRequest(EngineOptions):
     source: SourceStr | None = None
     id: ModelIdStr | None = None
     revision: RevisionStr | None = None
-    capabilities: Annotated[list[Capability], MinLen(1)] | None = None
+    capabilities: Annotated[list[Capability], Len(1, 16)] | None = None
     context: Annotated[int, Ge(256), Le(1 << 24)] | None = None
     slots: Annotated[int, Ge(1), Le(256)] | None = None
     needs: NodeTags = []

@@ -4,10 +4,11 @@ from collections.abc import Collection, Iterable
 
 from control_api.access.principal import Principal
 from control_api.access.schemas import Scope
-from control_api.errors import Conflict, Forbidden
+from control_api.errors import BadInput, Conflict, Forbidden
 from control_api.fleet.models import Host
 from control_api.fleet.schemas import HostAccept
 
+LOCAL = "local"
 # What decides on which machine, as whom and through which program something is run, and so who gets to see the secrets.
 CONNECTION = frozenset(HostAccept.model_fields)
 # What draws models, files of the site and secrets to a host.
@@ -30,6 +31,20 @@ def check_may_change(fields: Iterable[str], by: Principal, host: Host | None = N
             code="admin_only_field",
             hint="Ask an admin, or leave it out: tags and credentials, and the connection of an accepted host, are theirs.",
             details=[{"field": field, "message": "is an admin's to set"} for field in refused],
+        )
+
+
+def check_own_host(fields: Iterable[str], host: Host) -> None:
+    """Raise ``BadInput`` naming what would change how the machine that runs the jobs reaches itself.
+
+    A program, a user or an address of its own host is run on it, by whoever holds the keys of all hosts.
+    """
+    if host.connection == LOCAL and (refused := sorted(set(fields) & CONNECTION)):
+        raise BadInput(
+            f"{', '.join(refused)} of {host.name!r}, the machine that runs the jobs, cannot be set through the API.",
+            code="local_connection",
+            hint=f"Put it into host_vars/{host.name}.yml of MUSTER_SITE_DIR, as ansible_… variables.",
+            details=[{"field": field, "message": "is not to be set through the API"} for field in refused],
         )
 
 

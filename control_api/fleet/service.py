@@ -54,7 +54,7 @@ class FleetService:
 
         Raises ``BadInput`` for variables that nobody sets here, and ``Forbidden`` for what only admins may set.
         """
-        if wanted.connection == "local":
+        if wanted.connection == acceptance.LOCAL:
             raise BadInput(
                 "connection 'local' exists only for the host that `muster up` made itself.",
                 code="local_connection",
@@ -101,6 +101,7 @@ class FleetService:
         host = await self._locked(session, host_id)
         changes = {name: value for name, value in patch.model_dump(exclude_unset=True).items() if getattr(host, name) != value}
         acceptance.check_may_change(changes, by, host)
+        acceptance.check_own_host(changes, host)
         await self._check_variables(host, changes, by)
         await self._check_credential(session, changes.get("credential_id"))
         if "address" in changes:

@@ -56,6 +56,8 @@ TelemetryRead = Annotated[AsyncSession, Depends(_telemetry_read, scope="function
 TelemetryWrite = Annotated[AsyncSession, Depends(_telemetry_write, scope="function")]
 
 
+# Of the fields of a request that are not valid, so many are named.
+FIELDS_NAMED = 20
 # So much is read of anybody, for a body is read before the endpoint looks at the credential.
 ANONYMOUS_BODY_BYTES = 1 << 16
 
@@ -173,7 +175,8 @@ async def _muster_error(request: Request, error: MusterError) -> JSONResponse:
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
-    fields = [{"field": ".".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    errors = list(error.errors())[:FIELDS_NAMED]
+    fields = [{"field": ".".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in errors]
     named = "; ".join(f"{f['field']}: {f['message']}" for f in fields[:3])
     return _render(request, BadInput(f"The request is not valid: {named}", details=fields))
 

@@ -1,10 +1,10 @@
 """Building blocks of request and response schemas: base classes, constrained strings, paged lists."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints, model_validator
 
 NameStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 TagStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9:._/ -]*$")]
@@ -31,6 +31,9 @@ def _utc(value: datetime) -> datetime:
         raise ValueError("must be between the years 1 and 9999 in UTC") from None
 
 
+# More than any request has; each that is not known would be an error of its own in the answer.
+MAX_FIELDS = 100
+
 # A time that a caller gives. At the calendar's edges another time zone's can be outside of it.
 Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 
@@ -39,6 +42,13 @@ class Wire(BaseModel):
     """Base of requests: unknown fields are refused, so that a typo is not silently ignored."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, sent: Any) -> Any:
+        if isinstance(sent, dict) and len(sent) > MAX_FIELDS:
+            raise ValueError(f"has {len(sent)} fields; at most {MAX_FIELDS} are read")
+        return sent
 
 
 class Out(BaseModel):

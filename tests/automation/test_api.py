@@ -59,6 +59,8 @@ async def test_same_idempotency_key_is_the_same_job(site: Site) -> None:
     other = await error(site, "/v0/jobs", {**wanted, "check": True}, 409)
     assert (other["code"], other["details"]["job_id"]) == ("idempotency_key_reused", first["id"])
     assert len((await site.http.get("/v0/jobs")).json()["items"]) == 1
+    own = await error(site, "/v0/jobs", {**wanted, "idempotency_key": "muster:drift-3600-2"}, 422)
+    assert "idempotency_key" in own["message"], "nobody takes the place of what Muster itself asks for"
 
 
 async def test_queued_job_is_shown_and_cancelled_at_once(site: Site) -> None:

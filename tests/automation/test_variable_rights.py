@@ -186,6 +186,17 @@ async def test_the_local_host_keeps_what_muster_up_gave_it(tmp_path: Path) -> No
         await accepted(carol, "POST", "/v0/jobs", job("local", node_service_context=8192))
         lost = {name: value for name, value in tuned.items() if name != "muster_privileged"}
         await refused(api.http, "PATCH", "/v0/hosts/local", {"variables": lost}, "controller_variable")
+        reached = {
+            "python": "/tmp/x",
+            "become_exe": "/tmp/x",
+            "jump_host": "a@b",
+            "user": "x",
+            "address": "10.0.0.1",
+            "port": 23,
+        }
+        for name, value in (reached | {"become": not local["become"]}).items():
+            await refused(api.http, "PATCH", "/v0/hosts/local", {name: value}, "local_connection")
+            assert (await accepted(carol, "GET", "/v0/hosts/local", None))[name] == local[name]
         await refused(api.http, "PATCH", "/v0/hosts/local", {"variables": {**tuned, "muster_privileged": True}}, "bad_variable")
         port = {**tuned, "node_service_port": 9000}
         await refused(api.http, "PATCH", "/v0/hosts/local", {"variables": port}, "controller_variable")

@@ -197,6 +197,23 @@ async def test_an_exception_from_the_proxy_is_no_way_into_the_site(
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer")
 
 
+async def test_a_proxy_is_not_asked_to_lead_a_redirect_into_the_site(
+    tmp_path: Path, hub: Hub, neighbour: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused without a resolver is refused whoever connects."""
+    monkeypatch.setenv("HTTP_PROXY", neighbour.url)
+    monkeypatch.setenv("HTTPS_PROXY", neighbour.url)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    inside = ["http://169.254.169.254/x", "http://10.1.2.3/", "http://[fd00::1]/", "http://intranet/", "https://10.1.2.3/"]
+    inside += ["http://127.0.0.2:6379/", "https://[::ffff:10.0.0.1]/", "https://localhost/", "http://1.1.1.1/"]
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url)) as api:
+        for target in inside:
+            hub.fail(info_redirect=target)
+            answer = await api.http.post("/v0/models/register", json=WANTED)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "hub_answer"), target
+    assert neighbour.served == []
+
+
 async def test_a_password_in_the_hubs_address_is_told_to_nobody(tmp_path: Path, hub: Hub) -> None:
     address = hub.url.replace("http://", "http://site:hidden@")
     async with running_api(settings_for(tmp_path, hub_endpoint=address)) as api:
