@@ -132,6 +132,18 @@ async def test_no_model_of_ours_takes_the_prefix_of_a_cloud_provider(api: Api, h
         assert (await api.http.post("/v0/models/register", json=WANTED | {"id": model_id})).status_code == 201
 
 
+async def test_an_id_that_a_files_name_gives_is_held_to_the_rule_for_ids(api: Api, hub: Hub) -> None:
+    long = f"m-Q4_{'A' * 200}.gguf"
+    hub.fail(info=info(siblings=[FILE | {"rfilename": long}]))
+    for source in ("lab/many-GGUF", f"lab/many-GGUF:{long}", f"{hub.url}/lab/many-GGUF/resolve/main/{long}"):
+        answer = await api.http.post("/v0/models/register", json={"source": source})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"]) == (422, "bad_model_id"), source
+        assert "128" in error["message"] and "`id`" in error["hint"]
+        assert (await api.http.post("/v0/models/register", json={"source": source, "id": "a:1b"})).status_code < 300
+    assert await registered(api) == ["a:1b"]
+
+
 @pytest.fixture
 def neighbour(tmp_path: Path) -> Iterator[Hub]:
     """Another service of the same machine, which no hub may make us ask."""
