@@ -1,15 +1,20 @@
 """Reads the header of a GGUF file while its bytes come in, and no further (format: ``docs/gguf.md`` of ggml)."""
 
 import struct
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any
 
 MAX_HEADER_BYTES = 64 << 20
 _MAX_ENTRIES = 65_536
-_MAX_TEXT_BYTES = 4 << 20
+_MAX_KEY_BYTES = 65_535
+# A name is kept; of longer texts, which are templates and licences, only the length matters.
+_KEPT_TEXT_BYTES = 1024
 # One value for each layer is kept; longer arrays are vocabularies, of which only the length matters.
 _KEPT_ITEMS = 1024
+# All that is kept, as it lies in memory; the headers of real models come to a tenth of it.
+_MAX_KEPT_BYTES = 1 << 20
 _MAX_TEXTS = 1 << 22
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -36,7 +41,7 @@ class NotGguf(BadHeader):
 
 @dataclass
 class GgufHeader:
-    """What a model's file says of itself: its keys with their values, and the lengths of its arrays."""
+    """What a model's file says of itself: its keys with their values, and the lengths of its arrays and long texts."""
 
     values: dict[str, Any] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
@@ -49,7 +54,7 @@ class HeaderReader:
         self.header = GgufHeader()
         self._buffer = bytearray()
         self._position = 0
-        self._fed_bytes = 0
+        self._fed_bytes = self._kept_bytes = 0
         self._steps = self._parse()
 
     def feed(self, piece: bytes) -> bool:
@@ -73,16 +78,24 @@ class HeaderReader:
         if count > _MAX_ENTRIES:
             raise BadHeader(f"it announces {count} entries")
         for _ in range(count):
-            key = yield from self._text()
+            key = self._kept((yield from self._text((yield from self._number("Q")), _MAX_KEY_BYTES)))
             yield from self._value(key, (yield from self._number("I")))
 
     def _value(self, key: str, kind: int) -> _Steps[None]:
         if kind == _ARRAY:
             yield from self._array(key)
         elif kind == _STRING:
-            self.header.values[key] = yield from self._text()
+            yield from self._text_value(key)
         else:
-            self.header.values[key] = yield from self._number(_form(kind))
+            self.header.values[key] = self._kept((yield from self._number(_form(kind))))
+
+    def _text_value(self, key: str) -> _Steps[None]:
+        length = yield from self._number("Q")
+        if length > _KEPT_TEXT_BYTES:
+            self.header.lengths[key] = length
+            yield from self._skip(length)
+        else:
+            self.header.values[key] = self._kept((yield from self._text(length, _KEPT_TEXT_BYTES)))
 
     def _array(self, key: str) -> _Steps[None]:
         kind = yield from self._number("I")
@@ -97,7 +110,7 @@ class HeaderReader:
         else:
             items = []
             for _ in range(count):
-                items.append((yield from self._number(_form(kind))))
+                items.append(self._kept((yield from self._number(_form(kind)))))
             self.header.values[key] = items
 
     def _skip_texts(self, count: int) -> _Steps[None]:
@@ -124,11 +137,17 @@ class HeaderReader:
             yield
         self._position += count
 
-    def _text(self) -> _Steps[str]:
-        length = yield from self._number("Q")
-        if length > _MAX_TEXT_BYTES:
+    def _text(self, length: int, most: int) -> _Steps[str]:
+        if length > most:
             raise BadHeader(f"it announces a string of {length} bytes")
         return (yield from self._take(length)).decode("utf-8", "replace")
+
+    def _kept[Value](self, value: Value) -> Value:
+        """Count a value that is kept, with its place."""
+        self._kept_bytes += sys.getsizeof(value) + 8
+        if self._kept_bytes > _MAX_KEPT_BYTES:
+            raise BadHeader(f"its keys and values take more than {_MAX_KEPT_BYTES} bytes")
+        return value
 
     def _number(self, form: str) -> _Steps[Any]:
         return struct.unpack(f"<{form}", (yield from self._take(struct.calcsize(f"<{form}"))))[0]

@@ -1,7 +1,9 @@
 """The header of a GGUF file, read in pieces as they come from the hub, and the shape of the model in it."""
 
+import contextlib
 import struct
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,39 @@ def test_a_header_without_end_is_given_up() -> None:
     with pytest.raises(BadHeader, match="longer than"):
         for _ in range(100):
             reader.feed(struct.pack("<Q", MIB) + bytes(MIB))
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+def many(count: int, value: Callable[[int], bytes]) -> bytes:
+    return start(count) + b"".join(text(f"key{number}".encode()) + value(number) for number in range(count))
+
+
+LONG_TEXTS = many(15, lambda _: struct.pack("<I", 8) + text("ü".encode() * (2 * MIB - 8)))
+LONG_LISTS = many(7000, lambda _: struct.pack("<IIQ", 9, 10, 1024) + bytes(range(8)) * 1024)
+LONG_KEYS = start(1000) + b"".join(text(b"%05d" % n + b"k" * 60_000) + struct.pack("<IB", 7, 1) for n in range(1000))
+
+
+@pytest.mark.parametrize("content", [LONG_TEXTS, LONG_LISTS, LONG_KEYS], ids=["texts", "lists", "keys"])
+def test_a_header_of_whatever_length_takes_little_memory(content: bytes) -> None:
+    whole = memoryview(content)
+    tracemalloc.start()
+    try:
+        reader = HeaderReader()
+        with contextlib.suppress(BadHeader):
+            any(reader.feed(bytes(whole[at : at + 65_536])) for at in range(0, len(whole), 65_536))
+        assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+def test_texts_that_nobody_needs_are_passed_over() -> None:
+    header, _ = read(LONG_TEXTS, 65_536)
+
+    assert header.values == {}
+    assert header.lengths["key3"] == 4 * MIB - 16
 
 
 @given(st.binary(max_size=300), st.integers(0, 400), st.integers(1, 64))

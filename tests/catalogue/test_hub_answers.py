@@ -1,19 +1,23 @@
 """A hub is not believed: whatever it answers is read up to a bound, checked, and either used or refused by name."""
 
+import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import gguf
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from control_api.catalogue.files import HEADERS_AT_ONCE
 from control_api.catalogue.hub import ANSWER_LIMIT_BYTES, MAX_FILES
 from tests.hub import Hub
-from tests.running import Api, running_api, settings_for
+from tests.running import Api, running_api, settings_for, until
 
 pytestmark = pytest.mark.anyio
 
@@ -282,6 +286,52 @@ async def test_figures_of_a_header_that_come_to_more_than_there_is_are_not_belie
     assert answer.status_code == 201, answer.text
     assert (answer.json()["memory"]["basis"], answer.json()["required_memory_bytes"] < 1 << 40) == ("size", True)
     assert "figures" in answer.json()["memory"]["note"]
+
+
+@pytest.fixture
+def long_header(hub: Hub) -> str:
+    """A file whose header goes on for a megabyte with what nobody needs, before what everybody needs."""
+    path = hub.root / "lab/many-GGUF/long-Q4_0.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_string("general.license", "x" * (1 << 20))
+    for key, value in {"block_count": 2, "embedding_length": 64, "attention.head_count": 2}.items():
+        writer.add_uint32(f"llama.{key}", value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return "lab/many-GGUF:long-Q4_0.gguf"
+
+
+async def test_few_headers_are_read_at_a_time_and_the_others_wait(api: Api, hub: Hub, long_header: str) -> None:
+    gate = threading.Event()
+    hub.fail(gate=gate)
+
+    async def register(number: int) -> httpx2.Response:
+        return await api.http.post("/v0/models/register", json={"source": long_header, "id": f"m:{number}"})
+
+    async def all_files_are_known() -> bool:
+        return len([asked for asked in hub.served if asked.path.endswith("many-GGUF") and asked.status == 200]) == 8
+
+    asking = asyncio.gather(*(register(number) for number in range(8)))
+    await until(all_files_are_known, what="what the hub says of the repository, for each of them")
+    gate.set()
+    answers = await asking
+
+    assert hub.busiest <= HEADERS_AT_ONCE
+    assert [(answer.status_code, answer.json()["memory"]["basis"]) for answer in answers] == [(201, "header")] * 8
+
+
+async def test_who_waited_in_vain_for_others_headers_is_told_to_try_again(tmp_path: Path, hub: Hub, long_header: str) -> None:
+    hub.fail(stall_at=4096)
+    async with running_api(settings_for(tmp_path, hub_endpoint=hub.url, hub_timeout_s=2)) as api:
+        bodies = [{"source": long_header, "id": f"m:{number}"} for number in range(6)]
+        answers = await asyncio.gather(*(api.http.post("/v0/models/register", json=body) for body in bodies))
+        stored = await registered(api)
+
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) == 6 - HEADERS_AT_ONCE and len(stored) == HEADERS_AT_ONCE
+    assert {answer.json()["error"]["code"] for answer in refused} == {"hub_busy"}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
 
 
 ANYTHING = st.recursive(

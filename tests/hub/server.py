@@ -37,6 +37,7 @@ class Faults:
         redirect: send readers to the CDN, on another host name.
         redirect_to: send readers to this address instead.
         status: answer every request for a file with this status.
+        gate: send nothing of a file until this is set.
         info: say this of every repository, whatever was asked.
         info_endless: and go on with spaces until the other side has enough, or this many bytes were sent.
         info_headers: beside those that belong to it.
@@ -53,6 +54,7 @@ class Faults:
     redirect: bool = False
     redirect_to: str | None = None
     status: int | None = None
+    gate: threading.Event | None = None
     info: bytes | None = None
     info_endless: int = 0
     info_headers: tuple[tuple[str, str], ...] = ()
@@ -267,6 +269,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(status, headers)
         if self.command == "GET":
             with self.hub.sending():
+                if self.hub.faults.gate:
+                    self.hub.faults.gate.wait(60)
                 self._send_bytes(file, start, end)
 
     def _send_bytes(self, file: RepoFile, start: int, end: int) -> None:
