@@ -14,7 +14,7 @@ HIDDEN = "********"
 
 # What the columns of job_event hold.
 _LIMITS = {"event": 64, "host": 256, "play": 512, "role": 256, "task": 512}
-_USERINFO = re.compile(r"(?<=://)[^\s/@:'\"]*:[^\s/@'\"]+(?=@)")
+_USERINFO = re.compile(r"(?<=://)[^\s/@\"'<>\\]+(?=@)")
 _STATUS = {
     "runner_on_failed": "failed",
     "runner_item_on_failed": "failed",
