@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from control_api.cli.output import say
 from control_api.client import ApiError, Client
@@ -35,6 +35,17 @@ def fail(message: str, hint: str | None = None, *, code: int = 1) -> typer.Exit:
     if hint:
         say(f"hint: {hint}", error=True)
     return typer.Exit(code)
+
+
+def asked[Shape: BaseModel](shape: type[Shape], **fields: Any) -> Shape:
+    """Return what a command asks the API for, or end the command naming the first thing of it that cannot be."""
+    try:
+        return shape(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        given = f" {first['input'][:80]!r}" if first["loc"] and isinstance(first["input"], str) else ""
+        what = ".".join(map(str, first["loc"])) + given
+        raise fail(f"{what}: {first['msg']}" if what else first["msg"].removeprefix("Value error, "), code=2) from None
 
 
 def load_settings() -> Settings:

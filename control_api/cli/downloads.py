@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.connection import Json, Key, Url, asked, call, fail
 from control_api.cli.output import print_json, print_table, say, size
 from control_api.client import Client
 from control_api.client.schemas import DistributeRequest, TaskOut, TaskStatus
@@ -28,9 +28,8 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Order a model onto nodes."""
-    order = DistributeRequest(
-        model=model, if_installed="redownload" if redownload else "skip", retry_when_online=retry_when_online
-    )
+    again = "redownload" if redownload else "skip"
+    order = asked(DistributeRequest, model=model, if_installed=again, retry_when_online=retry_when_online)
     ended = call(url, key, lambda client: _order(client, order, nodes, wait=wait, quiet=as_json))
     print_json(ended) if as_json else print_table(_COLUMNS, [_row(task) for task in ended], empty="Nothing to do.")
     _check(ended)
@@ -38,7 +37,7 @@ def push(
 
 def verify(model: ModelId, nodes: Nodes = "", url: Url = "", key: Key = "", as_json: Json = False) -> None:
     """Hash a model's files on its nodes again; what is damaged leaves rotation and is fetched anew."""
-    order = DistributeRequest(model=model, if_installed="redownload")
+    order = asked(DistributeRequest, model=model, if_installed="redownload")
 
     async def action(client: Client) -> tuple[list[TaskOut], dict[str, str]]:
         before = await _installed(client, model)

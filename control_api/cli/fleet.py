@@ -5,9 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 import yaml
-from pydantic import ValidationError
 
-from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.connection import Json, Key, Url, asked, call, fail
 from control_api.cli.output import confirm, print_json, print_table, prompt_secret, say
 from control_api.client import Client
 from control_api.client.schemas import Acceptance, HostCreate, HostOut, NodeOut
@@ -89,7 +88,7 @@ def add_host(
     fields = {"name": name, "address": address, "port": port, "user": user, "become": become, "jump_host": jump_host}
 
     async def action(client: Client) -> HostOut:
-        wanted = _host({**fields, "tags": tag or [], "variables": variables(var or [])})
+        wanted = asked(HostCreate, **fields, tags=tag or [], variables=variables(var or []))
         if credential:
             known = {c.name: c.id for c in await client.credentials.list()}
             wanted = wanted.model_copy(update={"credential_id": known.get(credential, credential)})
@@ -104,14 +103,6 @@ def add_host(
 
 def _accept(proposed: list[HostOut]) -> str:
     return f"an admin accepts it: muster hosts accept {' '.join(host.name for host in proposed)}"
-
-
-def _host(fields: dict[str, Any]) -> HostCreate:
-    try:
-        return HostCreate(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise fail(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", code=2) from error
 
 
 def variables(pairs: list[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.connection import Json, Key, Url, asked, call, fail
 from control_api.cli.fleet import variables
 from control_api.cli.output import print_json, print_table, say, say_lines
 from control_api.client import Client
@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Start a playbook on hosts."""
     options = {"extra_vars": variables(extra_var or []), "tags": tag or [], "check": check}
-    wanted = JobCreate(playbook=playbook, hosts=hosts, **options)
+    wanted = asked(JobCreate, playbook=playbook, hosts=hosts, **options)
     job = call(url, key, lambda client: client.jobs.create(wanted))
     if watch_it:
         return watch(job.id, url=url, key=key)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from control_api.cli.connection import Json, Key, Url, call
+from control_api.cli.connection import Json, Key, Url, asked, call
 from control_api.cli.output import print_json, print_table, say
 from control_api.client.schemas import ApiKeyCreate, Scope
 
@@ -42,7 +42,8 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Make an API key. It is shown once."""
-    wanted = ApiKeyCreate(
+    wanted = asked(
+        ApiKeyCreate,
         name=name,
         scopes=scope or [Scope.INFERENCE],
         models=model or None,

@@ -1,13 +1,12 @@
 """``muster models``: what there is; ordering it is in ``downloads``."""
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
 from control_api.cli import downloads
-from control_api.cli.connection import Json, Key, Url, call, fail
+from control_api.cli.connection import Json, Key, Url, asked, call
 from control_api.cli.output import confirm, print_json, print_table, say, size
 from control_api.client.schemas import ModelOut, ModelPatch, RegisterModelRequest
 
@@ -101,20 +100,13 @@ def register(
 ) -> None:
     """Register a model: metadata only, the nodes fetch the bytes."""
     named = {"source": model, "id": as_id} if "/" in model else {"model": model}
-    wanted = {"context": context, "slots": slots, "kv_cache_type": kv_cache_type, "needs": needs or []}
-    found = call(url, key, lambda client: client.models.register(_request(named | wanted)))
+    how = {"context": context, "slots": slots, "kv_cache_type": kv_cache_type, "needs": needs or []}
+    wanted = asked(RegisterModelRequest, **named | how)
+    found = call(url, key, lambda client: client.models.register(wanted))
     if as_json:
         return print_json(found)
     figures = f"{size(found.size_bytes)}, needs {size(found.required_memory_bytes)} of memory"
     say(f"Registered {found.id} ({figures}). Follow it: muster tasks list")
-
-
-def _request(fields: dict[str, Any]) -> RegisterModelRequest:
-    try:
-        return RegisterModelRequest(**fields)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise fail(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", code=2) from None
 
 
 @models.command("needs")
@@ -125,7 +117,8 @@ def change_needs(
     key: Key = "",
 ) -> None:
     """Set the tags that a node must have to hold a model. Where it is, it stays."""
-    call(url, key, lambda client: client.models.change(model, ModelPatch(needs=tags or [])))
+    wanted = asked(ModelPatch, needs=tags or [])
+    call(url, key, lambda client: client.models.change(model, wanted))
     say(f"{model} goes to nodes tagged {', '.join(tags)}." if tags else f"{model} goes to any node.")
 
 
@@ -146,7 +139,7 @@ def configure(
     given = {"engine": engine, "threads": threads, "gpu_layers": gpu_layers}
     given |= {"flash_attention": flash_attention, "kv_cache_type": kv_cache_type}
     chosen = {name: value for name, value in given.items() if value is not None}
-    wanted = ModelPatch(**chosen | {name.replace("-", "_"): None for name in reset or []})
+    wanted = asked(ModelPatch, **chosen | {name.replace("-", "_"): None for name in reset or []})
     found = call(url, key, lambda client: client.models.change(model, wanted))
     if as_json:
         return print_json(found)

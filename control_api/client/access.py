@@ -1,9 +1,8 @@
 """Sessions, tokens and API keys."""
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
-from control_api.client.http import Http
+from control_api.client.http import Http, part
 from control_api.client.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyOut, InferenceTokenOut, SessionOut
 
 
@@ -61,4 +60,4 @@ class Keys:
 
     async def delete(self, key_id: str) -> None:
         """Revoke a key."""
-        await self._http.send("DELETE", f"/v0/api-keys/{quote(key_id, safe='')}")
+        await self._http.send("DELETE", f"/v0/api-keys/{part(key_id)}")

@@ -1,9 +1,8 @@
 """Drift and plans."""
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
-from control_api.client.http import Http
+from control_api.client.http import Http, part
 from control_api.client.schemas import HostDriftOut, JobOut, PlanOut
 
 
@@ -38,7 +37,7 @@ class Plans:
 
     async def get(self, job_id: str) -> PlanOut:
         """Return a plan by the job that makes it; complete when it has a hash."""
-        return await self._http.get(PlanOut, f"/v0/plan/{quote(job_id, safe='')}")
+        return await self._http.get(PlanOut, f"/v0/plan/{part(job_id)}")
 
     async def apply(self, plan_hash: str) -> JobOut:
         """Run what was planned. Raises ApiError ``plan_outdated`` if something has moved since."""

@@ -2,17 +2,30 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 from pydantic import BaseModel, TypeAdapter
 
-from control_api.client.errors import ApiUnreachable, from_response
+from control_api.client.errors import ApiError, ApiUnreachable, from_response
 from control_api.kit.tls import trusted
 from control_api.kit.wire import Page
 
 type TokenProvider = Callable[[], Awaitable[str]]
 
 PAGE_SIZE = 500
+
+
+def part(name: str) -> str:
+    """Return a name as one part of a path, whatever it is. Raises ApiError for one that no path can hold."""
+    if not name:
+        raise ApiError("invalid_request", "A name is empty.")
+    try:
+        quoted = quote(name, safe=":")
+    except UnicodeEncodeError as error:
+        raise ApiError("invalid_request", f"{name!r} is not text.") from error
+    # As they are, these two would lead to another path.
+    return quoted.replace(".", "%2E") if name in (".", "..") else quoted
 
 
 class Http:
@@ -58,7 +71,7 @@ class Http:
         """Send one request and return its answer.
 
         ``json`` may be a wire schema: only what was set is sent. Raises ApiUnreachable without an answer, ApiError
-        for a status of 400 or more.
+        for a status of 400 or more and for what cannot be sent.
         """
         body = json.model_dump(mode="json", exclude_unset=True) if isinstance(json, BaseModel) else json
         query = {key: value for key, value in (params or {}).items() if value is not None}
@@ -67,6 +80,8 @@ class Http:
             response = await self._client.request(method, path, json=body, params=query, headers=all_headers)
         except httpx2.TransportError as error:
             raise ApiUnreachable(self.base_url, error) from error
+        except UnicodeEncodeError as error:
+            raise ApiError("invalid_request", "What was given holds bytes that are not text in UTF-8.") from error
         if response.status_code >= 400:
             raise from_response(response)
         return response

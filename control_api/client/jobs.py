@@ -3,10 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from urllib.parse import quote
 
 from control_api.client import live
-from control_api.client.http import PAGE_SIZE, Http
+from control_api.client.http import PAGE_SIZE, Http, part
 from control_api.client.schemas import ChangeOut, InventoryOut, JobCreate, JobDetail, JobEventOut, JobEventsOut, JobOut, Page
 
 # The end of a job is asked for at least this often, whatever the live connection says.
@@ -27,11 +26,11 @@ class Jobs:
 
     async def changes(self, job_id: str) -> list[ChangeOut]:
         """Return what a job changed, or would have changed in check mode, oldest first."""
-        return [change async for change in self._http.items(ChangeOut, f"/v0/jobs/{quote(job_id, safe='')}/changes")]
+        return [change async for change in self._http.items(ChangeOut, f"/v0/jobs/{part(job_id)}/changes")]
 
     async def inventory(self, job_id: str) -> InventoryOut:
         """Return the inventory that a job ran with."""
-        return await self._http.get(InventoryOut, f"/v0/jobs/{quote(job_id, safe='')}/inventory")
+        return await self._http.get(InventoryOut, f"/v0/jobs/{part(job_id)}/inventory")
 
     async def list(self, *, limit: int | None = None) -> list[JobOut]:
         """Return jobs, newest first; ``limit``: at most so many."""
@@ -41,19 +40,19 @@ class Jobs:
 
     async def get(self, job_id: str) -> JobDetail:
         """Return one job."""
-        return await self._http.get(JobDetail, f"/v0/jobs/{quote(job_id, safe='')}")
+        return await self._http.get(JobDetail, f"/v0/jobs/{part(job_id)}")
 
     async def cancel(self, job_id: str) -> JobOut:
         """Ask a job to stop."""
-        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id, safe='')}/cancel")
+        return await self._http.post(JobOut, f"/v0/jobs/{part(job_id)}/cancel")
 
     async def retry(self, job_id: str) -> JobOut:
         """Queue a finished job again; return the new one."""
-        return await self._http.post(JobOut, f"/v0/jobs/{quote(job_id, safe='')}/retry")
+        return await self._http.post(JobOut, f"/v0/jobs/{part(job_id)}/retry")
 
     async def events(self, job_id: str, *, after: int = 0, limit: int = PAGE_SIZE) -> JobEventsOut:
         """Return up to ``limit`` stored events that follow the event ``after``, oldest first."""
-        return await self._http.get(JobEventsOut, f"/v0/jobs/{quote(job_id, safe='')}/events", after=after, limit=limit)
+        return await self._http.get(JobEventsOut, f"/v0/jobs/{part(job_id)}/events", after=after, limit=limit)
 
     async def follow(self, job_id: str, *, after: int = 0) -> AsyncGenerator[JobEventOut]:
         """Yield the events of a job as they happen, and end when the job has ended and all of them were seen.

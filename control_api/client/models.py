@@ -1,9 +1,8 @@
 """Models, their distribution, and download tasks."""
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
-from control_api.client.http import Http
+from control_api.client.http import Http, part
 from control_api.client.schemas import (
     AssignmentOut,
     ChangedModelOut,
@@ -37,7 +36,7 @@ class Models:
 
     async def get(self, model_id: str) -> ModelOut:
         """Return one registered model."""
-        return await self._http.get(ModelOut, f"/v0/models/{quote(model_id, safe=':')}")
+        return await self._http.get(ModelOut, f"/v0/models/{part(model_id)}")
 
     async def register(self, request: RegisterModelRequest) -> ModelOut:
         """Register a model: metadata only; nodes fetch the bytes."""
@@ -45,7 +44,7 @@ class Models:
 
     async def delete(self, model_id: str) -> None:
         """Forget a model; nodes delete its files."""
-        await self._http.send("DELETE", f"/v0/models/{quote(model_id, safe=':')}")
+        await self._http.send("DELETE", f"/v0/models/{part(model_id)}")
 
     async def plan_placement(self, wanted: PlacementRequest) -> PlacementOut:
         """Return where models would go on nodes that do not exist yet."""
@@ -53,7 +52,7 @@ class Models:
 
     async def change(self, model_id: str, wanted: ModelPatch) -> ChangedModelOut:
         """Change which nodes may hold a model, and how its engine runs it; what was not set stays."""
-        answer = await self._http.send("PATCH", f"/v0/models/{quote(model_id, safe=':')}", json=wanted)
+        answer = await self._http.send("PATCH", f"/v0/models/{part(model_id)}", json=wanted)
         return ChangedModelOut.model_validate_json(answer.content)
 
     async def assignments(self, *, node_id: str | None = None, model_id: str | None = None) -> Sequence[AssignmentOut]:
@@ -67,7 +66,7 @@ class Models:
 
     async def pull(self, node_id: str, request: PullRequest) -> DistributeOut:
         """Order a model onto one node."""
-        return await self._http.post(DistributeOut, f"/v0/nodes/{quote(node_id, safe='')}/models/pull", request)
+        return await self._http.post(DistributeOut, f"/v0/nodes/{part(node_id)}/models/pull", request)
 
 
 class Tasks:
@@ -92,8 +91,8 @@ class Tasks:
 
     async def get(self, task_id: str) -> TaskOut:
         """Return one task."""
-        return await self._http.get(TaskOut, f"/v0/tasks/{quote(task_id, safe='')}")
+        return await self._http.get(TaskOut, f"/v0/tasks/{part(task_id)}")
 
     async def cancel(self, task_id: str) -> None:
         """Stop a download; its assignment is paused."""
-        await self._http.send("POST", f"/v0/tasks/{quote(task_id, safe='')}/cancel")
+        await self._http.send("POST", f"/v0/tasks/{part(task_id)}/cancel")

@@ -1,6 +1,6 @@
 """Cloud providers."""
 
-from control_api.client.http import Http
+from control_api.client.http import Http, part
 from control_api.client.schemas import ProviderName, ProviderOut, ProviderPut
 
 
@@ -17,8 +17,8 @@ class Providers:
     async def put(self, name: ProviderName, wanted: ProviderPut) -> ProviderOut:
         """Give a provider a key."""
         body = wanted.model_dump(mode="json", exclude_none=True)
-        return ProviderOut.model_validate_json((await self._http.send("PUT", f"/v0/providers/{name}", json=body)).content)
+        return ProviderOut.model_validate_json((await self._http.send("PUT", f"/v0/providers/{part(name)}", json=body)).content)
 
     async def remove(self, name: ProviderName) -> None:
         """Forget a provider's key."""
-        await self._http.send("DELETE", f"/v0/providers/{name}")
+        await self._http.send("DELETE", f"/v0/providers/{part(name)}")

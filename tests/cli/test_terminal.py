@@ -161,3 +161,30 @@ def test_only_the_output_module_writes_to_the_terminal() -> None:
             assert not re.fullmatch(
                 r"print|(typer|click)\.(echo|secho|style|confirm|prompt)|sys\.std(out|err)\.write|Console", called
             ), f"{path.name}:{getattr(node, 'lineno', 0)} prints by itself"
+
+
+ODD_NAMES = {
+    "space": "gpt oss",
+    "control": "a\x07\x1b[2Jb",
+    "parent": "..",
+    "no text": "\udcff",
+    "nothing": "",
+    "long": "x" * 5000,
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES.values(), ids=ODD_NAMES)
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_name_that_cannot_be_is_no_accident(api: tuple[Running, Any], path: tuple[str, ...], name: str) -> None:
+    """Whoever wrote it is told so, by the command or by the API; nothing ends in a traceback."""
+    api[1].state.refuse = True
+    said = muster(api, *[name if given == "thing" else given for given in arguments(path)])
+
+    assert "answered what this version cannot read" not in said, said
+    assert ACTS.findall(said) == [], said
+
+
+def test_a_name_that_cannot_be_is_said_with_what_is_wrong_with_it(api: tuple[Running, Any]) -> None:
+    assert "error: model 'gpt\\x07oss': String should match" in muster(api, "models", "push", "gpt\x07oss")
+    assert "error: playbook 'site\\x1b.yml': String should match" in muster(api, "jobs", "run", "site\x1b.yml", "gpu-01")
+    assert "error: A name is empty." in muster(api, "hosts", "delete", "--yes", "")

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
+from urllib.parse import unquote
 
 import httpx2
 import pytest
@@ -84,6 +85,27 @@ async def test_ids_cannot_leave_their_place_in_the_path() -> None:
     await client.hosts.delete("../api-keys/1?x#y")
     await client.models.delete("hf/org:7b")
     assert paths == ["/v0/hosts/..%2Fapi-keys%2F1%3Fx%23y", "/v0/models/hf%2Forg:7b"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "gpt oss", "a\x1b", "a/../b", "a?b#c", "50%"])
+async def test_a_name_stays_one_part_of_the_path(name: str) -> None:
+    asked = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked.append(unquote(request.url.raw_path.decode()))
+        return httpx2.Response(404, json={"error": {"code": "unknown_host", "message": "No host."}})
+
+    for call in (answering(handler).hosts.delete, answering(handler).models.delete, answering(handler).keys.delete):
+        with pytest.raises(ApiError):
+            await call(name)
+    assert asked == [f"/v0/hosts/{name}", f"/v0/models/{name}", f"/v0/api-keys/{name}"]
+
+
+@pytest.mark.parametrize("name", ["", "\udcff"])
+async def test_what_no_path_can_hold_is_an_error_and_nothing_is_asked(name: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        await answering(lambda _: httpx2.Response(204)).hosts.delete(name)
+    assert caught.value.code == "invalid_request"
 
 
 async def test_a_token_that_changes_is_asked_for_each_call(api: Running, fleet: fake_fleet.Fleet) -> None:  # noqa: F811
