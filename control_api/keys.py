@@ -1,11 +1,12 @@
 """The two keys at rest: *routing* (routers read it too) and *credentials* (API and worker only).
 
-On SQLite they are made at first start and kept beside the databases, readable by the owner only. On PostgreSQL several
-machines must agree on them, so both have to be given.
+On SQLite they are made at first start and kept beside the databases, readable by the owner only; one that is given is kept
+there instead of a new one. On PostgreSQL several machines must agree on them, so both have to be given.
 """
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,28 +50,41 @@ def given_keys(settings: Settings) -> list[SecretBox]:
 
 
 def _load(settings: Settings, *names: str) -> list[SecretBox]:
-    given: dict[str, SecretStr | None] = {name: getattr(settings, f"{name}_key") for name in names}
-    if all(given.values()):
-        values = {name: key.get_secret_value() for name, key in given.items() if key}
+    settings_of: dict[str, SecretStr | None] = {name: getattr(settings, f"{name}_key") for name in names}
+    given = {name: key.get_secret_value() for name, key in settings_of.items() if key}
+    if len(given) == len(names):
+        values = given
     elif settings.database_url:
-        missing = " and ".join(f"MUSTER_{name.upper()}_KEY" for name, key in given.items() if not key)
+        missing = " and ".join(_variable(name) for name in names if name not in given)
         raise StartupError(
             f"With PostgreSQL {missing} must be given.", code="keys_missing", hint="Make them with `muster keys secret`."
         )
     else:
-        values = _kept(settings.state_dir / FILE)
+        values = _kept(settings.state_dir / FILE, given)
     return [SecretBox(values[name], name=name) for name in names]
 
 
-def _kept(path: Path) -> dict[str, str]:
+def _variable(name: str) -> str:
+    return f"MUSTER_{name.upper()}_KEY"
+
+
+def _kept(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the keys of a file, which is made if need be. Raises ``StartupError`` if it has another than one that is given."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with FileLock(f"{path}.lock", timeout=30, mode=PRIVATE):
         if not path.exists():
-            new = {name: SecretBox.new_key() for name in NAMES}
+            for name, key in given.items():
+                SecretBox(key, name=name)
+            new = {name: given.get(name) or SecretBox.new_key() for name in NAMES}
             write_private(path, json.dumps(new))
         with open(path, opener=open_private) as file:
             values: dict[str, str] = json.load(file)
-        return values
+    for name, key in given.items():
+        if key != values[name]:
+            message = f"{_variable(name)} is not the {name} key that {path} has."
+            hint = f"Take the variable away, or give the key of {path}, which the store was made with."
+            raise StartupError(message, code="keys_differ", hint=hint)
+    return values
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """Where settings come from."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,25 @@ def test_only_a_router_runs_without_the_key_of_credentials() -> None:
     assert load_routing_key(settings).name == "routing"
     with pytest.raises(StartupError, match="MUSTER_CREDENTIALS_KEY must be given"):
         load_keys(settings)
+
+
+@pytest.mark.parametrize("name", ["routing", "credentials"])
+def test_a_key_that_is_given_counts_or_the_process_does_not_start(tmp_path: Path, name: str) -> None:
+    given = SecretBox.new_key()
+    settings = Settings(state_dir=tmp_path, **{f"{name}_key": given})
+    first, kept = load_keys(settings), json.loads((tmp_path / "keys.json").read_text())
+
+    assert kept[name] == given, "the first start keeps it beside the other, which it makes"
+    assert getattr(load_keys(settings), name).decrypt(getattr(first, name).encrypt("x")) == "x"
+    assert getattr(load_keys(Settings(state_dir=tmp_path)), name).decrypt(getattr(first, name).encrypt("x")) == "x"
+
+    with pytest.raises(StartupError) as refused:
+        load_keys(Settings(state_dir=tmp_path, **{f"{name}_key": SecretBox.new_key()}))
+    assert f"MUSTER_{name.upper()}_KEY" in refused.value.message
+    assert str(tmp_path / "keys.json") in refused.value.message
+
+
+def test_a_given_key_that_is_none_makes_no_keys(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="credentials key is not 32"):
+        load_keys(Settings(state_dir=tmp_path, credentials_key="x"))
+    assert not (tmp_path / "keys.json").exists()
