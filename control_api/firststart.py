@@ -24,6 +24,7 @@ from control_api.kit import revision
 from control_api.kit.database import Database
 from control_api.kit.secretbox import SecretBox, new_token, token_hash
 from control_api.settings import DASHBOARD_KEY_FILE, LOCAL_KEY_FILE, SETUP_LINK_FILE, Settings
+from control_api.state_dir import make_state_dir
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class Identity:
 
 async def prepare(settings: Settings, database: Database, keys: Keys) -> Identity:
     """Check the keys and return the identity; make them at the first start. Raises ``StartupError`` for a wrong key."""
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state_dir(settings)
     async with database.control.write() as session:
         await bootstrap.check_key(session, keys.routing)
         await bootstrap.check_key(session, keys.credentials)

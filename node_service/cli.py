@@ -71,6 +71,8 @@ def _options(
 @cli.command()
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Run the service until SIGTERM, which lets requests in flight end first."""
+    # Whatever whoever started us allows: what this process and its engines make is written by nobody else.
+    os.umask(os.umask(0o022) | 0o022)
     settings = _load(config)
     logs = LogRing()
     configure_logging(settings.log_level, logs)

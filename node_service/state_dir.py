@@ -2,7 +2,10 @@
 
 import json
 import os
+import stat
 import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ class StateDir:
         """Make the directory; raises OSError when that is not possible."""
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.chmod(0o700)
+        take_rights(self._path.iterdir(), 0o077)
 
     def read(self, name: str) -> Any | None:
         """Return a document, or None if it is not there; raises ValueError if it is damaged."""
@@ -47,3 +51,12 @@ class StateDir:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def take_rights(paths: Iterable[Path], rights: int) -> None:
+    """Take rights to files and directories away that others have; links stay, and what is not ours."""
+    for path in paths:
+        with suppress(OSError):
+            mode = path.lstat().st_mode
+            if mode & rights and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                path.chmod(stat.S_IMODE(mode) & ~rights)

@@ -33,12 +33,21 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def process(command: list[str], environment: dict[str, str], log_file: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], environment: dict[str, str], log_file: Path, *, umask: int = -1
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process for the length of the block; it must end when it is told to."""
     tie = partial(die_with_parent, os.getpid())
     with log_file.open("wb") as log:
         running = subprocess.Popen(
-            command, cwd=PROJECT, env=environment, stdout=log, stderr=log, start_new_session=True, preexec_fn=tie
+            command,
+            cwd=PROJECT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=tie,
+            umask=umask,
         )
         try:
             yield running

@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 PRIVATE = 0o600
+_OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _DATABASE_PARTS = ("", "-wal", "-shm", "-journal")
 
 
@@ -28,3 +31,22 @@ def make_database_private(path: str) -> None:
     for part in _DATABASE_PARTS:
         with contextlib.suppress(OSError):
             Path(path + part).chmod(PRIVATE)
+
+
+def close_to_others(folder: Path, names: Iterable[str]) -> None:
+    """Take the rights of others away from what in a folder has one of these names, which may be patterns.
+
+    In the folder itself others can make nothing any more; that they can see it may be meant. Links stay, and what is not ours.
+    """
+    _take(folder, _OTHERS_WRITE)
+    for name in names:
+        for path in folder.glob(name):
+            _take(path, _OTHERS)
+
+
+def _take(path: Path, rights: int) -> None:
+    with contextlib.suppress(OSError):
+        mode = path.lstat().st_mode
+        if stat.S_IMODE(mode) & rights and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            # By its name: to open and close a database would end the locks that this process has on it.
+            path.chmod(stat.S_IMODE(mode) & ~rights)

@@ -14,6 +14,7 @@ from control_api.errors import StartupError
 from control_api.kit.files import PRIVATE
 from control_api.kit.tasks import owned_task
 from control_api.settings import Settings
+from control_api.state_dir import make_state_dir
 from control_api.up.environment import environment_of
 from control_api.up.process import Command, KeptProcess
 from control_api.up.services import Services
@@ -30,7 +31,7 @@ async def supervise(settings: Settings, say: Say, *, local_node: bool) -> None:
 
     Raises ``StartupError`` if another ``muster up`` uses the state directory or a port is taken.
     """
-    settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state_dir(settings)
     lock = FileLock(settings.state_dir / "up.lock", mode=PRIVATE)
     try:
         lock.acquire(timeout=0)

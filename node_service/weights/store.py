@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from node_service.errors import WeightsError
+from node_service.state_dir import take_rights
 from node_service.wire import Artifact, ModelSpec
 
 __all__ = ["InstalledArtifact", "Store", "safe_name"]
 
 _ABOUT = ".about.json"
+_OTHERS_WRITE = 0o022
 _NAME_LIMIT = 200  # characters, all ASCII; file systems allow 255 bytes
 
 
@@ -60,9 +62,11 @@ class Store:
         self.locks = path / "locks"
 
     def create(self) -> None:
-        """Make the directories; raises OSError when that is not possible."""
+        """Make the directories, in which nobody else may write; raises OSError when that is not possible."""
         for directory in (self._artifacts, self._partial, self._models, self.locks):
             directory.mkdir(parents=True, exist_ok=True)
+            take_rights((self.path, directory), _OTHERS_WRITE)
+            take_rights(directory.rglob("*"), _OTHERS_WRITE)
 
     def file(self, artifact: Artifact) -> Path:
         """Return where a complete artifact lies."""

@@ -97,9 +97,9 @@ def make_node(tmp_path: Path, control: ControlPlane, hub: Hub) -> Iterator[Calla
     """Start nodes; settings and environment may be changed."""
     nodes: list[NodeProcess] = []
 
-    def make(*, environment: dict[str, str] | None = None, **changed: Any) -> NodeProcess:
+    def make(*, environment: dict[str, str] | None = None, umask: int = -1, **changed: Any) -> NodeProcess:
         node = prepare_node(tmp_path / f"node-{len(nodes)}", control, hub, **changed)
-        node.environment = environment or {}
+        node.environment, node.umask = environment or {}, umask
         nodes.append(node)
         return node.start()
 

@@ -52,6 +52,7 @@ class NodeProcess:
     directory: Path
     settings: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
+    umask: int = -1
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -107,6 +108,7 @@ class NodeProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=self.umask,
             )
         wait_for(self._answers, f"the node answers; its log: {self.log_file}")
         return self

@@ -141,3 +141,28 @@ def test_sync_reports_at_once(make_node: Callable[..., NodeProcess], control: Co
     assert answer.status_code == 202
     seen = len(control.heartbeats)
     wait_for(lambda: len(control.heartbeats) > seen, "another heartbeat")
+
+
+def test_nobody_else_writes_where_it_keeps_things_whatever_the_umask(
+    make_node: Callable[..., NodeProcess], control: ControlPlane, spec: Callable[..., dict[str, Any]]
+) -> None:
+    node = make_node(umask=0)
+    control.assign(spec("tiny:cycle", "cycle.gguf"))
+    wait_for(lambda: control.state("tiny:cycle") == "ready", "ready")
+    assert open_to_others(node) == {}
+    node.kill()
+    for path in (node.state_dir, node.store_dir, *node.state_dir.rglob("*"), *node.store_dir.rglob("*")):
+        path.chmod(0o777 if path.is_dir() else 0o666)
+
+    node.start()
+
+    assert open_to_others(node) == {}
+
+
+def open_to_others(node: NodeProcess) -> dict[str, str]:
+    """Return what others may write to in the store, and what they may even read of the state."""
+    modes = {
+        path: (path.stat().st_mode, 0o022) for path in (node.store_dir, *node.store_dir.rglob("*")) if not path.is_symlink()
+    }
+    modes |= {path: (path.stat().st_mode, 0o077) for path in (node.state_dir, *node.state_dir.rglob("*"))}
+    return {path.name: oct(mode) for path, (mode, rights) in modes.items() if mode & rights}

@@ -59,11 +59,22 @@ def running_up(folder: Path) -> Iterator[Up]:
     # As a package or an administrator may have made it.
     (folder / "state").mkdir(mode=0o755)
     (folder / "state").chmod(0o755)
-    with process(command, environment, folder / "up.log") as started:
+    _leave_open(folder / "state")
+    with process(command, environment, folder / "up.log", umask=0) as started:
         up = Up(folder / "state", environment, started)
         for role in ROLES:
             wait_for(lambda role=role: answers(f"{up.url(role)}/healthz"), what=f"the {role} to answer", timeout_s=READY_S)  # type: ignore[misc]
         yield up
+
+
+def _leave_open(state_dir: Path) -> None:
+    """What an older version made under a careless umask."""
+    for name in ("logs", "services"):
+        (state_dir / name).mkdir()
+        (state_dir / name).chmod(0o777)
+    for name in ("up.lock", "keys.json.lock", "control.db.migrating", "setup_link", "logs/router.log.1"):
+        (state_dir / name).touch()
+        (state_dir / name).chmod(0o666)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +102,9 @@ def test_no_file_of_the_state_is_open_to_others(up: Up) -> None:
         modes
     )
     assert {name: oct(mode) for name, mode in modes.items() if mode & 0o077} == {}
+    folders = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in up.state_dir.iterdir() if path.is_dir()}
+    assert {name: oct(mode) for name, mode in folders.items() if mode & 0o077} == {}
+    assert stat.S_IMODE(up.state_dir.stat().st_mode) & 0o022 == 0
 
 
 def test_only_health_is_open_on_every_port(up: Up) -> None:
