@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -48,6 +48,12 @@ class Redactor:
         if self._secrets:
             text = self._secrets.sub(HIDDEN, text)
         return _USERINFO.sub(HIDDEN, text)
+
+
+def fitted(values: Mapping[str, Any], redact: Redactor) -> dict[str, Any]:
+    """Return the values of an event as its row takes them: without secrets, and not longer than its columns."""
+    texts = {name: clean(redact(value), MAX_TEXT_BYTES) for name, value in values.items() if isinstance(value, str)}
+    return {**values, **{name: text[: _LIMITS.get(name)] for name, text in texts.items()}}
 
 
 def _forms(secret: str) -> set[str]:
@@ -123,12 +129,8 @@ class RunLog:
 
     def _row(self, values: dict[str, Any]) -> dict[str, Any]:
         self.made += 1
-        for name, value in values.items():
-            if isinstance(value, str):
-                text = clean(self.redact(value), MAX_TEXT_BYTES)
-                values[name] = text[: _LIMITS[name]] if name in _LIMITS else text
         missing = dict.fromkeys(("play", "role", "task", "duration_s", "diff"))
-        return {**missing, **values, "job_id": self.job_id, "attempt": self.attempt, "counter": self.made}
+        return {**missing, **fitted(values, self.redact), "job_id": self.job_id, "attempt": self.attempt, "counter": self.made}
 
     def _diff(self, name: str, data: dict[str, Any], stdout: str) -> str | None:
         """Return the difference that a task made on a host, which was reported just before its end; else what it says of it."""

@@ -5,7 +5,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from control_api.access.principal import Principal
 from control_api.automation import outcome, repository
-from control_api.automation.event import MAX_TEXT_BYTES, clean
+from control_api.automation.event import Redactor, fitted
 from control_api.automation.models import Job
 from control_api.automation.schemas import JobCreate, JobEventsIn
 from control_api.automation.service import JobService, describe
@@ -14,6 +14,8 @@ from control_api.errors import BadInput, Conflict, Forbidden
 from control_api.kit.clock import db_now
 
 LEASE_S = 120
+# Passwords in addresses only: the secrets of a run from elsewhere are not known here.
+_REDACT = Redactor(())
 ATTEMPT = 1
 
 
@@ -65,7 +67,8 @@ async def report(
         raise Conflict(f"The job has ended already: {job.status}.", code="job_ended")
     await repository.add_events(telemetry, [_row(job_id, event.model_dump()) for event in sent.events])
     if sent.end:
-        result = outcome.of_run(sent.end.rc, sent.end.recap, sent.end.events)
+        recap = await _known(session, job_id, sent.end.recap)
+        result = outcome.of_run(sent.end.rc, recap, sent.end.events)
         await outcome.finish(session, job_id, ATTEMPT, jobs.playbooks.leaves(job.playbook), result)
     await session.refresh(job)
     return job
@@ -80,6 +83,11 @@ def _busy(host: str, holder: Job) -> Conflict:
     )
 
 
+async def _known(session: AsyncSession, job_id: str, recap: outcome.Recap) -> outcome.Recap:
+    """Return what a recap says of the job's hosts and of the controller; the run's own inventory may have others."""
+    names = {host.name for host in (await repository.hosts_of(session, [job_id]))[job_id]} | {outcome.CONTROLLER}
+    return {name: counts for name, counts in recap.items() if name in names}
+
+
 def _row(job_id: str, event: dict[str, object]) -> dict[str, object]:
-    texts = {name: clean(value, MAX_TEXT_BYTES) if isinstance(value, str) else value for name, value in event.items()}
-    return {"job_id": job_id, "attempt": ATTEMPT, **texts}
+    return {"job_id": job_id, "attempt": ATTEMPT, **fitted(event, _REDACT)}

@@ -7,9 +7,11 @@ from annotated_types import Ge, Le, MaxLen
 from pydantic import AfterValidator, Field, StringConstraints
 
 from control_api.automation.states import HostStatus, JobPurpose, JobStatus
-from control_api.kit.wire import Instant, LineStr, Out, Page, Wire
+from control_api.kit.wire import Counter, Instant, LineStr, Out, Page, Wire
 
 Text = Annotated[str, StringConstraints(max_length=4096)]
+PlaybookStr = Annotated[LineStr, MaxLen(128)]
+CountStr = Annotated[str, StringConstraints(pattern="^(ok|changed|failed|unreachable|skipped|rescued|ignored)$")]
 
 
 # What Muster itself asks for has keys that begin so; nobody else's may.
@@ -29,7 +31,7 @@ class JobCreate(Wire):
     ``task_timeout_s``: of each of its tasks.
     """
 
-    playbook: LineStr
+    playbook: PlaybookStr
     hosts: Annotated[list[LineStr], MaxLen(10_000)]
     extra_vars: dict[str, Any] = Field(default_factory=dict)
     tags: Annotated[list[LineStr], MaxLen(100)] = Field(default_factory=list)
@@ -142,25 +144,25 @@ class JobEventsOut(Page[JobEventOut]):
 class JobEventIn(Out):
     """An event of an external run, as the callback plugin posts it."""
 
-    counter: Annotated[int, Ge(1), Le(1 << 31)]
+    counter: Annotated[Counter, Ge(1)]
     event: LineStr
     at: Instant
     host: Text | None = None
     play: Text | None = None
     role: Text | None = None
     task: Text | None = None
-    status: LineStr | None = None
+    status: Annotated[LineStr, MaxLen(16)] | None = None
     duration_s: Annotated[float, Ge(0), Le(1 << 31)] | None = None
     stdout: str = ""
     diff: str | None = None
 
 
 class ExternalEnd(Wire):
-    """How an external run ended. ``events``: how many it sent in all."""
+    """How an external run ended. ``events``: how many it sent in all. ``recap``: only the job's hosts are kept."""
 
-    rc: Annotated[int, Ge(-(1 << 31)), Le(1 << 31)]
-    recap: dict[LineStr, dict[LineStr, Annotated[int, Ge(0), Le(1 << 31)]]] = Field(default_factory=dict)
-    events: Annotated[int, Ge(0), Le(1 << 31)]
+    rc: Annotated[int, Ge(-(1 << 31)), Le((1 << 31) - 1)]
+    recap: dict[LineStr, dict[CountStr, Counter]] = Field(default_factory=dict)
+    events: Counter
 
 
 class JobEventsIn(Wire):

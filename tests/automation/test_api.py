@@ -125,6 +125,52 @@ async def test_run_from_ci_writes_the_same_history_and_holds_the_same_locks(site
     assert claimed.id == waiting["id"]
 
 
+async def test_of_a_run_from_ci_only_the_jobs_hosts_and_the_controller_are_kept(site: Site) -> None:
+    """An inventory of its own may have more hosts, which are none of this job's; its list must not carry them all."""
+    await site.add_host("gpu-01")
+    run = await site.post("/v0/jobs", {"playbook": "ci.yml", "hosts": ["gpu-01"], "external": True}, status=201)
+    counts = {"ok": 3, "changed": 1, "failed": 0, "unreachable": 0, "skipped": 0}
+    recap = dict.fromkeys(("gpu-01", "localhost", *(f"invented-{n}" for n in range(14000))), counts)
+
+    ended = await site.post(f"/v0/jobs/{run['id']}/events", {"end": {"rc": 0, "recap": recap, "events": 0}}, status=200)
+
+    assert (ended["status"], ended["recap"]) == ("successful", {"gpu-01": counts, "localhost": counts})
+    assert len((await site.http.get("/v0/jobs")).content) < 4096
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        {"recap": {"gpu-01": {f"k{n}": 1 for n in range(1000)}}},
+        {"recap": {"gpu-01": {"ok": 1 << 31}}},
+        {"rc": 1 << 31},
+        {"rc": -(1 << 31) - 1},
+        {"events": 1 << 31},
+    ],
+)
+async def test_the_end_of_a_run_from_ci_has_figures_that_can_be(site: Site, end: dict[str, Any]) -> None:
+    await site.add_host("gpu-01")
+    run = await site.post("/v0/jobs", {"playbook": "ci.yml", "hosts": ["gpu-01"], "external": True}, status=201)
+
+    await error(site, f"/v0/jobs/{run['id']}/events", {"end": {"rc": 0, "events": 0} | end}, 422)
+
+
+async def test_what_a_run_from_ci_tells_is_cut_to_what_is_kept_and_has_no_passwords(site: Site) -> None:
+    await site.add_host("gpu-01")
+    run = await site.post("/v0/jobs", {"playbook": "ci.yml", "hosts": ["gpu-01"], "external": True}, status=201)
+    path, long = f"/v0/jobs/{run['id']}/events", "x" * 4096
+    texts = {"event": "e" * 200, "host": long, "play": long, "role": long, "task": long}
+
+    await site.post(path, {"events": [an_event(1, **texts, stdout="clone https://token@git/x")]}, status=200)
+    await error(site, path, {"events": [an_event(2, status="s" * 17)]}, 422)
+    await error(site, path, {"events": [an_event(1 << 31)]}, 422)
+    await error(site, "/v0/jobs", {"playbook": "p" * 129, "hosts": ["gpu-01"], "external": True}, 422)
+
+    (event,) = await site.events(run["id"])
+    assert {name: len(event[name]) for name in texts} == {"event": 64, "host": 256, "play": 512, "role": 256, "task": 512}
+    assert event["stdout"] == "clone https://********@git/x"
+
+
 async def test_run_from_ci_waits_for_those_who_were_first(site: Site) -> None:
     await site.add_host("gpu-01")
     queued = await site.start("site.yml", "gpu-01")

@@ -46,6 +46,11 @@ async def test_a_model_of_the_catalogue_is_pinned_with_size_and_digest(api: Api,
     assert (await api.http.get("/v0/models")).json() == {"items": [model], "next_cursor": None}
 
 
+async def test_a_list_of_a_registration_has_an_end(api: Api) -> None:
+    body = {"source": "lab/many-GGUF:many-Q4_0.gguf", "capabilities": ["chat"] * 1000}
+    assert (await api.http.post("/v0/models/register", json=body)).status_code == 422
+
+
 async def test_the_memory_is_computed_from_the_header_and_shown_in_parts(api: Api, hub: Hub) -> None:
     """The tiny model has two layers with two heads of 16 values for keys and 16 for values."""
     model = (await api.http.post("/v0/models/register", json={"model": "smollm2:135m"})).json()
