@@ -9,6 +9,9 @@ _ASK = b'"stream_options":{"include_usage":true},'
 _KEY = b'"usage"'
 _PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,12})')
 _COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,12})')
+# No model's context has room for more. What exceeds it is a mistake or a lie, and is treated as if nothing had been said: cut
+# down to this it would still make a key wait for days.
+LARGEST_CONTEXT_TOKENS = 1 << 24
 # The object behind "usage" is small, and the last thing or nearly so.
 _WINDOW_BYTES = 1024
 
@@ -27,14 +30,17 @@ def ask_for_usage(body: bytes) -> bytes:
 
 
 def usage_of(body: bytes) -> Usage | None:
-    """Return what a whole answer says was used."""
+    """Return what a whole answer says was used, if it says so and can be believed."""
     at = body.rfind(_KEY)
     if at < 0:
         return None
     window = body[at : at + _WINDOW_BYTES]
     prompt = _PROMPT.search(window)
     completion = _COMPLETION.search(window)
-    return Usage(int(prompt[1]), int(completion[1]) if completion else 0) if prompt else None
+    if prompt is None:
+        return None
+    usage = Usage(int(prompt[1]), int(completion[1]) if completion else 0)
+    return usage if sum(usage) <= LARGEST_CONTEXT_TOKENS else None
 
 
 class UsageMeter:
@@ -68,9 +74,9 @@ class UsageMeter:
         except ValueError:
             return False
         found = chunk.get("usage") if isinstance(chunk, dict) else None
-        if not isinstance(found, dict) or (usage := usage_of(event)) is None:
+        if not isinstance(found, dict):
             return False
-        self.usage = usage
+        self.usage = usage_of(event) or self.usage
         return bool(chunk.get("choices") == [])
 
 

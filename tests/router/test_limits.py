@@ -1,5 +1,7 @@
 """Requests and tokens per minute of a key."""
 
+import json
+
 import openai
 import pytest
 
@@ -7,6 +9,7 @@ from control_api.router.auth import Caller
 from control_api.router.errors import RateLimited
 from control_api.router.limits import Limits
 from tests.router.fleet import CHAT, KEY, MODEL, Fleet, bearer, chat
+from tests.router.nodes import Exchange
 from tests.router.test_balance import Clock
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +57,46 @@ async def test_tokens_count_once_they_are_known(fleet: Fleet) -> None:
     assert [answer.status_code for answer in answers] == [200, 200, 429], "four tokens each"
     assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["7", "3", "0"]
     assert "tokens" in answers[2].json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("prompt", "completion"), [(900_000_000_000, 1), (1, 1 << 24), (10**30, 10**30)])
+async def test_what_no_model_can_have_used_counts_nothing(fleet: Fleet, prompt: int, completion: int, *, stream: bool) -> None:
+    """A node's mistake, or its lie, must not shut a key out for years; nor does a client see what it did not ask for."""
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    async def boasts(exchange: Exchange) -> None:
+        whole = json.dumps({"choices": [], "usage": usage}).encode()
+        if not exchange.body.get("stream"):
+            await exchange.answer(200, whole)
+            return
+        await exchange.begin_stream()
+        await exchange.event("Hi")
+        await exchange.chunk(b"data: " + whole + b"\n\n")
+        await exchange.end_stream()
+
+    await fleet.node(boasts)
+    fleet.add_key("mk_few", "inference", tokens_per_minute=1000)
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat(stream=stream), headers=bearer("mk_few")) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.headers["x-ratelimit-remaining-tokens"] for answer in answers] == ["1000", "1000"]
+    assert [record.prompt_tokens for record in fleet.records] == [None, None]
+    assert not stream or "usage" not in answers[0].text
+
+
+async def test_the_largest_context_of_all_counts(fleet: Fleet) -> None:
+    async def reads(exchange: Exchange) -> None:
+        await exchange.answer(200, json.dumps({"usage": {"prompt_tokens": 1 << 24, "completion_tokens": 0}}).encode())
+
+    await fleet.node(reads)
+    fleet.add_key("mk_few", "inference", tokens_per_minute=1 << 20)
+    async with fleet.router() as http:
+        answers = [await http.post(CHAT, json=chat(), headers=bearer("mk_few")) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert int(answers[1].headers["retry-after"]) <= 15 * 60, "it had a minute's tokens and used sixteen"
 
 
 def test_limits_fill_up_evenly() -> None:
