@@ -7,6 +7,7 @@ from control_api.catalogue.schemas import LifecycleStatus, Status
 from control_api.fleet.states import ModelState, NodeState
 
 _ON_ITS_WAY = frozenset({ModelState.QUEUED, ModelState.DOWNLOADING, ModelState.VERIFYING})
+_NOT_HELD = frozenset({ModelState.ABSENT, ModelState.REMOVING, ModelState.ORPHANED})
 _ON_DISK = frozenset({ModelState.INSTALLED, ModelState.LOADING, ModelState.READY})
 
 
@@ -20,13 +21,17 @@ class Sighting:
     state: ModelState
     bytes_done: int
     bytes_total: int
-    size: int | None
     is_loaded: bool = False
 
     @property
     def is_current(self) -> bool:
         """Whether the node is there, so that its report is of now."""
         return self.node_state is not NodeState.OFFLINE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the node was given the model, and has it or is about to."""
+        return self.state not in _NOT_HELD
 
     @property
     def is_ready(self) -> bool:

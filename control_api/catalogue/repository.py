@@ -19,7 +19,7 @@ from control_api.fleet.states import NodeState
 from control_api.kit.paging import page
 from control_api.kit.revision import MODELS, Revision
 
-_PROGRESS = (NodeModel.bytes_done, NodeModel.bytes_total, NodeModel.size)
+_PROGRESS = (NodeModel.bytes_done, NodeModel.bytes_total)
 
 
 class NodeStamp(NamedTuple):
@@ -79,8 +79,8 @@ async def sightings(session: AsyncSession, models: Collection[str] | None = None
 def _sighting(report: GivenReport, node_id: str, name: str, state: NodeState, progress: Sequence[Any]) -> Sighting:
     told = believed(report.model_id, report.given, report.told)
     ready = served(report.model_id, report.given, report.told) is Served.LOADED
-    bytes_done, bytes_total, size = progress
-    return Sighting(node_id, name, state, told, bytes_done, bytes_total, size, ready)
+    bytes_done, bytes_total = progress
+    return Sighting(node_id, name, state, told, bytes_done, bytes_total, ready)
 
 
 def _stamps_statement() -> sa.Select[Any]:

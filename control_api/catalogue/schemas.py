@@ -167,13 +167,13 @@ class HubOut(Out):
 
 
 class AvailableModelOut(Out):
-    """A model that can be had, and who says so."""
+    """A model that can be had, who says so, and the nodes that were given it."""
 
     id: str
     name: str
     description: str
     size_bytes: int | None
-    source: Literal["catalogue", "registered", "nodes"]
+    source: Literal["catalogue", "registered"]
     node_ids: list[str]
 
 

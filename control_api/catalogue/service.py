@@ -10,7 +10,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from control_api.catalogue import repository
 from control_api.catalogue.board import HubBoard
 from control_api.catalogue.hub import Hub
-from control_api.catalogue.lifecycle import lifecycle_of, status_of
+from control_api.catalogue.lifecycle import Sighting, lifecycle_of, status_of
 from control_api.catalogue.memory import with_cache_type
 from control_api.catalogue.models import Artifact, Model
 from control_api.catalogue.options import EngineOptions
@@ -72,16 +72,15 @@ class CatalogueService:
         return await self._board.render(session, self._popularity.look())
 
     async def available(self, session: AsyncSession) -> AvailableOut:
-        """Return every model that can be had: of the catalogue, registered, or lying on a node. Works without the hub."""
+        """Return every model that can be had, of the catalogue or registered, and the nodes that hold it.
+
+        Works without the hub. What nodes name beside what they were given counts for nothing.
+        """
         seen = await repository.sightings(session)
         models = {m.id: _available(m, "catalogue") for m in self._supported.all}
         for model in await repository.list_models(session):
             models.setdefault(model.id, _available(model, "registered"))
-        for model_id, where in seen.items():
-            size = next((s.size for s in where if s.size), None)
-            fallback = {"id": model_id, "name": model_id, "description": "", "size_bytes": size, "source": "nodes"}
-            models.setdefault(model_id, fallback)
-        listed = [AvailableModelOut(**m, node_ids=[s.node_id for s in seen.get(m["id"], [])]) for m in models.values()]
+        listed = [AvailableModelOut(**m, node_ids=_holders(seen.get(m["id"], []))) for m in models.values()]
         return AvailableOut(models=listed, hub_reachable=self._popularity.look().reachable)
 
     async def out(self, session: AsyncSession, models: Collection[Model]) -> list[ModelOut]:
@@ -200,6 +199,10 @@ def _taken(model: Model) -> Conflict:
         code="model_exists",
         hint="Delete it first, or give another id.",
     )
+
+
+def _holders(sightings: Collection[Sighting]) -> list[str]:
+    return [sighting.node_id for sighting in sightings if sighting.is_held]
 
 
 def _available(model: Any, source: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from control_api.fleet.states import ModelState, NodeState
 
 
 def seen(state: ModelState, node_state: NodeState = NodeState.ONLINE, done: int = 0, total: int = 0) -> Sighting:
-    return Sighting("id", "gpu-01", node_state, state, done, total, None, state is ModelState.READY)
+    return Sighting("id", "gpu-01", node_state, state, done, total, state is ModelState.READY)
 
 
 @pytest.mark.parametrize(

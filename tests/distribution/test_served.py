@@ -78,6 +78,27 @@ async def test_from_the_order_to_the_cancel_and_no_longer(api: Api) -> None:
     assert await shown(api) == {"lifecycle": "registered", "ready": 0, "on the node": orphans}
 
 
+async def test_nobody_is_offered_what_a_node_was_not_given(api: Api) -> None:
+    async def offered() -> dict[str, tuple[str, list[str]]]:
+        models = (await api.http.get("/v0/models/available")).json()["models"]
+        return {model["id"]: (model["source"], model["node_ids"]) for model in models}
+
+    await new_model(api, "a")
+    node = await new_node(api, "gpu-01")
+    await node.apply()
+    before = await offered()
+    named = ("a:1b", "smollm2:135m", "stranger:1b", "openai:gpt-x")
+    for state in ("ready", "installed", "absent", "removing"):
+        await node.beat(*[report(model_id, 1, state, size=7) for model_id in named])
+        assert await offered() == before, state
+
+    await node.beat(*[report(model_id, 1, "ready") for model_id in named])
+    [task_id] = (await order(api, "a:1b"))["task_ids"]
+    assert await offered() == before | {"a:1b": ("registered", [node.id])}
+    await api.http.post(f"/v0/tasks/{task_id}/cancel")
+    assert await offered() == before
+
+
 async def test_an_id_with_a_providers_prefix_is_the_providers_whatever_the_store_holds(api: Api) -> None:
     node = await new_node(api, "gpu-01")
     provider = {"api_key": "sk-12345678", "models": ["gpt-x"], "base_url": "http://127.0.0.1:9/v1"}
