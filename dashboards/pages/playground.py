@@ -3,26 +3,28 @@
 import asyncio
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import panel as pn
-from markdown_it import MarkdownIt
 from markupsafe import Markup
 from panel import ui
 from panel.viewable import Viewable
 
 from control_api.client import ApiError
+from dashboards.components import markdown
 from dashboards.components.dialogs import typed
 from dashboards.components.view import Action, View
 from dashboards.pages.base import Desk, Page
-from dashboards.router_client import ChatError
+from dashboards.router_client import ChatError, Piece
 from dashboards.templating import render
 from dashboards.web import explain
 
-# An answer that grows is shown at most this often.
+# An answer that grows is shown at most this often, and rests ten times as long as it took: others want to be served, too.
 SHOW_S = 0.08
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
+REST = 10
+# A longer answer is stopped.
+ANSWER_CHARS = 1 << 20
 
 
 @dataclass
@@ -38,11 +40,15 @@ class Turn:
     first_s: float | None = None
     tokens: int | None = None
     stopped: bool = False
+    _read: tuple[str, Markup] = field(default=("", Markup()), repr=False)
 
     @property
     def html(self) -> Markup:
-        """The text as markup: Markdown for answers; raw HTML in it stays text."""
-        return Markup(MARKDOWN.render(self.text))  # noqa: S704 - the renderer escapes HTML
+        """The text as markup: Markdown for answers, read again only when it has changed; raw HTML in it stays text."""
+        begin, rest = markdown.parted(self.text)
+        if begin != self._read[0]:
+            self._read = begin, markdown.markup(begin)
+        return self._read[1] + markdown.plain(rest)
 
 
 class Playground(Page):
@@ -177,18 +183,37 @@ class Playground(Page):
     async def _stream(self, turn: Turn, started: float) -> None:
         pinned = next((node.id for node in self.desk.store.snapshot.nodes if node.name == self._node.value), None)
         token = await self.desk.client.auth.inference_token(node_ids=[pinned] if pinned else None)
-        shown = 0.0
-        async with aclosing(self.desk.router.chat(token.token, self._model.value, self._messages(), pinned)) as pieces:
-            async for piece in pieces:
-                if turn.first_s is None and piece.text:
-                    turn.first_s = time.monotonic() - started
-                turn.text += piece.text
-                node = self.desk.store.snapshot.node(piece.node)
-                turn.node = node.name if node else piece.node
-                turn.tokens = piece.completion_tokens or turn.tokens
-                if time.monotonic() - shown > SHOW_S:
-                    shown = time.monotonic()
-                    self.refresh()
+        came, room, next_show = list[str](), ANSWER_CHARS, started
+        try:
+            async with aclosing(self.desk.router.chat(token.token, self._model.value, self._messages(), pinned)) as pieces:
+                async for piece in pieces:
+                    self._note(turn, piece, started)
+                    # Joined when it is shown: a text that grows piece by piece would be copied for each.
+                    came.append(piece.text[:room])
+                    room -= len(piece.text)
+                    if room < 0:
+                        turn.stopped = True
+                        break
+                    if time.monotonic() >= next_show:
+                        next_show = self._show(turn, came)
+        finally:
+            turn.text += "".join(came)
+
+    def _note(self, turn: Turn, piece: Piece, started: float) -> None:
+        if turn.first_s is None and piece.text:
+            turn.first_s = time.monotonic() - started
+        node = self.desk.store.snapshot.node(piece.node)
+        turn.node = node.name if node else piece.node
+        turn.tokens = piece.completion_tokens or turn.tokens
+
+    def _show(self, turn: Turn, came: list[str]) -> float:
+        """Show what has come, and return when to do so again."""
+        began = time.monotonic()
+        turn.text += "".join(came)
+        came.clear()
+        self.refresh()
+        ended = time.monotonic()
+        return ended + max(SHOW_S, REST * (ended - began))
 
     def _messages(self) -> list[dict[str, str]]:
         system = typed(self._system)

@@ -225,14 +225,14 @@ def _router(fleet: Fleet) -> APIRouter:
         node_id = pinned or fleet.nodes[0].id
 
         async def stream() -> AsyncIterator[str]:
-            words = ANSWER.split(" ")
+            words = fleet.chat_pieces or [word + " " for word in ANSWER.split(" ")]
             try:
                 for position, word in enumerate(words):
                     if fleet.chat_error_after is not None and position >= fleet.chat_error_after:
                         message = "The node gpu-01 stopped answering."
                         yield f"data: {json.dumps({'error': {'message': message, 'code': 'upstream_error'}})}\n\n"
                         return
-                    yield f"data: {json.dumps({'choices': [{'delta': {'content': word + ' '}}]})}\n\n"
+                    yield f"data: {json.dumps({'choices': [{'delta': {'content': word}}]})}\n\n"
                     await asyncio.sleep(fleet.chat_pause_s)
                 usage = {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 52}
                 yield f"data: {json.dumps({'choices': [], 'usage': usage})}\n\n"

@@ -45,6 +45,7 @@ class Fleet:
     refuse: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     calls: list[tuple[str, str, Any]] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
+    chat_pieces: list[str] = field(default_factory=list)
     chat_error_after: int | None = None
     chat_pause_s: float = 0.0
     chat_gone: int = 0
