@@ -8,6 +8,7 @@ from control_api import firststart
 from control_api.app import create_app, wire, worker_of
 from control_api.catalogue.hub import Hub
 from control_api.keys import load_keys, load_routing_key
+from control_api.kit.bounds import Bounds
 from control_api.kit.database import Database
 from control_api.kit.serving import uvicorn_config
 from control_api.kit.systemd import notify_ready
@@ -62,6 +63,7 @@ def router_settings(settings: Settings) -> RouterSettings:
         reuse_port=settings.router_reuse_port,
         body_limit_bytes=settings.router_body_limit_bytes,
         body_timeout_s=settings.router_body_timeout_s,
+        body_s=max(Bounds.body_s, settings.router_body_timeout_s),
         queue_size=settings.router_queue_size,
         queue_deadline_s=settings.router_queue_deadline_s,
         connect_timeout_s=settings.router_connect_timeout_s,

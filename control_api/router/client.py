@@ -6,7 +6,7 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from control_api.kit.ids import new_id
-from control_api.router.errors import RouterError, SlowBody, TooLarge
+from control_api.router.errors import RouterError, TooLarge
 
 # So much of a body may arrive before somebody has looked at the head.
 UNREAD_LIMIT_BYTES = 1 << 18
@@ -91,28 +91,29 @@ class Request:
         self.fault = fault
         self._wake()
 
-    async def body(self, limit_bytes: int, silence_s: float) -> bytes:
-        """Return the whole body. Raises ``TooLarge``, the request's fault, or ``SlowBody`` if it stops for ``silence_s``."""
+    @property
+    def size_bytes(self) -> int:
+        """How much of the body has arrived."""
+        return self._size
+
+    async def body(self, limit_bytes: int) -> bytes:
+        """Return the whole body. Raises ``TooLarge``, or the request's fault."""
         declared = self.headers.get(b"content-length", b"0")
         if not self.complete and int(declared) <= limit_bytes:
-            await self._receive(limit_bytes, silence_s)
+            await self._receive(limit_bytes)
         if self._size > limit_bytes or int(declared) > limit_bytes:
             self._pieces.clear()
             raise TooLarge(f"The request is larger than {limit_bytes} bytes.")
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
-    async def _receive(self, limit_bytes: int, silence_s: float) -> None:
+    async def _receive(self, limit_bytes: int) -> None:
         self._wanted = True
         self._source.resume()
         while not self.complete and self._size <= limit_bytes:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                async with asyncio.timeout(silence_s):
-                    await self._waiter
-            except TimeoutError as error:
-                raise SlowBody("The request's body stopped arriving.") from error
             if self.fault:
                 raise self.fault
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
 
     def _wake(self) -> None:
         if self._waiter and not self._waiter.done():

@@ -1,31 +1,20 @@
-"""One connection of a client: HTTP/1.1 parsed by llhttp in its strict mode, answered in order, everything bounded."""
+"""One connection of a client: its requests are answered in order, and everything has its time."""
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
-import httptools
-
+from control_api.kit.bounds import Bounds
 from control_api.router.client import Request
-from control_api.router.errors import BadHttp, HeadTooLarge, RouterError, SlowHead, TooManyConnections
+from control_api.router.errors import RouterError, SlowHead, TooManyConnections
+from control_api.router.intake import Intake
 from control_api.router.reply import DateLine, Reply
 
 # Longer than the pools of usual clients keep a connection, so that it is never closed under a request of theirs.
 KEEP_ALIVE_S = 75.0
-# A client that reads nothing for so long has left without saying so, and holds a node's slot.
-SLOW_CLIENT_S = 60.0
-# After an answer that came before the request's end, for the client to read it: closing at once would destroy it.
-LINGER_S = 2.0
-# So much more of what it sends is read meanwhile, and thrown away.
+# After an answer that came before the request's end, so much more is read and thrown away.
 DROPPED_LIMIT_BYTES = 1 << 22
-# Between two pieces of a body there are heads, trailers and sizes of chunks; more of them than this is nothing honest.
-OVERHEAD_LIMIT_BYTES = 1 << 16
-# Of a head, and of its trailers.
-HEAD_LINES = 128
-# The parser gets no more at once, so that what is counted is never far behind what was parsed.
-SLICE_BYTES = 1 << 13
-TICK_S = 5.0
 
 type Handler = Callable[[Request, Reply], Awaitable[None]]
 
@@ -35,7 +24,7 @@ class Server(Protocol):
 
     handle: Handler
     date: DateLine
-    head_timeout_s: float
+    bounds: Bounds
 
     def joined(self, connection: "ClientConnection") -> bool:
         """Take a connection that was made, and tell whether there was room for it."""
@@ -55,21 +44,16 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
-        self._incoming: Request | None = None
         self._waiting: deque[Request] = deque()
         self._current: Request | None = None
         self._task: asyncio.Task[None] | None = None
-        self._target = b""
-        self._expects = False
         self._deaf = False
         self._closing = False
         self._reading = True
-        self._overhead_bytes = self._lines = self._dropped_bytes = 0
-        self._head_s = server.head_timeout_s
-        self._tick_s = min(TICK_S, self._head_s / 2)
+        self._dropped_bytes = 0
+        self._bounds = server.bounds
         self._active_at = self._loop.time()
-        self._head_at: float | None = self._active_at
+        self._intake = Intake(self, server.bounds, self._arrived, self._active_at)
         self._stuck_since: float | None = None
         self._writable: asyncio.Future[None] | None = None
 
@@ -102,8 +86,8 @@ class ClientConnection(asyncio.Protocol):
 
     def resume(self) -> None:
         """Read on; the body is wanted."""
-        if self._expects:
-            self._expects = False
+        if self._intake.expects:
+            self._intake.expects = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self._read_on()
 
@@ -122,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport, unless there are too many already."""
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        self._timer = self._loop.call_later(self._bounds.tick_s, self._tick)
         if not self._server.joined(self):
             self._refuse(TooManyConnections("There are too many connections. Try again later."))
             self._next()
@@ -142,28 +126,18 @@ class ClientConnection(asyncio.Protocol):
             self._drop(len(data))
             return
         self._active_at = self._loop.time()
-        if self._head_at is None and self._incoming is None:
-            self._head_at = self._active_at
-        if len(data) <= SLICE_BYTES:
-            self._feed(data)
-        else:
-            for start in range(0, len(data), SLICE_BYTES):
-                self._feed(data[start : start + SLICE_BYTES])
+        intake = self._intake
+        intake.feed(data, self._active_at)
+        if intake.fault:
+            self._refuse(intake.fault)
+        elif intake.upgraded:
+            self._deaf = True  # we speak nothing else, so what follows cannot be understood
         self._next()
 
-    def _feed(self, data: bytes) -> None:
-        if self._deaf:
-            return
-        self._overhead_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # we speak nothing else, so what follows cannot be understood
-        except httptools.HttpParserError as error:
-            self._refuse(BadHttp(f"The request is no proper HTTP: {error}."))
-        if (self._overhead_bytes > OVERHEAD_LIMIT_BYTES or self._lines > HEAD_LINES) and not self._deaf:
-            most = f"{OVERHEAD_LIMIT_BYTES} bytes or {HEAD_LINES} lines"
-            self._refuse(HeadTooLarge(f"The request's headers are larger than {most}."))
+    def _arrived(self, request: Request) -> None:
+        if self._closing:
+            request.keep_alive = False
+        self._waiting.append(request)
 
     def _drop(self, size_bytes: int) -> None:
         self._dropped_bytes += size_bytes
@@ -180,57 +154,6 @@ class ClientConnection(asyncio.Protocol):
         if self._writable and not self._writable.done():
             self._writable.set_result(None)
         self._next()
-
-    # What the parser tells
-
-    def on_message_begin(self) -> None:
-        """Take a new request."""
-        self._incoming = Request(self)
-        self._target = b""
-        self._head_at, self._lines = self._active_at, 0
-
-    def on_url(self, target: bytes) -> None:
-        """Collect the target, which may come in pieces."""
-        self._target += target
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; trailers are dropped."""
-        self._lines += 1
-        if self._incoming and not self._incoming.method:
-            self._incoming.headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        """The head is here: the request waits for its turn."""
-        request = self._incoming
-        if request is None or self._lines > HEAD_LINES:
-            return
-        self._head_at = None
-        parser = self._parser
-        request.chunked = parser.get_http_version() == "1.1"
-        request.keep_alive = (
-            request.chunked and parser.should_keep_alive() and not parser.should_upgrade() and not self._closing
-        )
-        target = self._target
-        path = target if target.startswith(b"/") else httptools.parse_url(target).path or b"/"
-        request.begin(parser.get_method().decode(), path.decode("latin-1"))
-        self._expects = request.headers.get(b"expect", b"").lower() == b"100-continue"
-        self._waiting.append(request)
-
-    def on_body(self, piece: bytes) -> None:
-        """Hand a piece of the body on."""
-        self._overhead_bytes = 0
-        if self._incoming:
-            self._incoming.add(piece)
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        if self._lines > HEAD_LINES:
-            return
-        self._overhead_bytes = 0
-        self._expects = False
-        if self._incoming:
-            self._incoming.end()
-            self._incoming = None
 
     # Answering in order
 
@@ -267,19 +190,19 @@ class ClientConnection(asyncio.Protocol):
     def _linger(self) -> None:
         self._deaf = True
         self._read_on()
-        self._loop.call_later(LINGER_S, self._transport.close)
+        self._loop.call_later(self._bounds.linger_s, self._transport.close)
 
     def _read_on(self) -> None:
         if not self._reading and not self._transport.is_closing():
             self._reading = True
-            if self._head_at is not None:  # what is missing of it may have arrived long ago
-                self._head_at = self._loop.time()
+            if self._intake.head_at is not None:  # what is missing of it may have arrived long ago
+                self._intake.head_at = self._loop.time()
             self._transport.resume_reading()
 
     def _refuse(self, fault: RouterError) -> None:
         """Tell what is wrong when it is the request's turn, and close."""
         self._deaf = True
-        request = self._incoming
+        request = self._intake.incoming
         if request is None or not request.method:
             request = Request(self)
             request.begin("GET", "")
@@ -290,21 +213,28 @@ class ClientConnection(asyncio.Protocol):
     def _tick(self) -> None:
         """Close what is idle, slow or stuck for too long. One timer lives as long as the connection, for they are not free."""
         now = self._loop.time()
-        if self._stuck_since is not None and now - self._stuck_since > SLOW_CLIENT_S:
+        if self._stuck_since is not None and now - self._stuck_since > self._bounds.stuck_s:
             self._transport.abort()
             return
         if self._current is None:
-            if not self._deaf and self._head_at is not None and now - self._head_at > self._head_s:
+            begun = self._intake.head_at
+            if not self._deaf and begun is not None and now - begun > self._bounds.head_s:
                 self._give_up()
             elif now - self._active_at > KEEP_ALIVE_S:
                 self._transport.close()
                 return
-        self._timer = self._loop.call_later(self._tick_s, self._tick)
+        elif self._waits_for_body() and (fault := self._intake.late()):
+            self._refuse(fault)
+        self._timer = self._loop.call_later(self._bounds.tick_s, self._tick)
+
+    def _waits_for_body(self) -> bool:
+        """Whether it is the client whose turn it is. While we read nothing, a body that does not come is none of its faults."""
+        return self._reading and not self._deaf and not self._intake.expects and self._intake.incoming is self._current
 
     def _give_up(self) -> None:
         """Close a connection whose head does not come to its end, and say so if it has begun."""
-        if not self._overhead_bytes:
+        if not self._intake.overhead_bytes:
             self._transport.close()
             return
-        self._refuse(SlowHead(f"The request's head was not complete after {self._head_s:g} s."))
+        self._refuse(SlowHead(f"The request's head was not complete after {self._bounds.head_s:g} s."))
         self._next()

@@ -69,7 +69,7 @@ class Inference:
                 sink.record(record)
 
     async def _read(self, request: Request) -> Call:
-        body = await request.body(self._settings.body_limit_bytes, self._settings.body_timeout_s)
+        body = await request.body(self._settings.body_limit_bytes)
         try:
             head = _Head.model_validate_json(body)
         except ValidationError as error:

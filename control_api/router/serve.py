@@ -82,7 +82,7 @@ async def serve(
     async with router_app(settings, source, sinks, breaker_sink) as app:
         server = HttpServer(
             app,
-            head_timeout_s=settings.head_timeout_s,
+            bounds=settings.bounds(),
             shutdown_deadline_s=settings.shutdown_deadline_s,
             connection_limit=settings.connection_limit or openfiles.limit() // 2,
         )

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 
+from control_api.kit.bounds import Bounds
 from control_api.router.downstream import ClientConnection, Handler
 from control_api.router.reply import DateLine
 
@@ -19,14 +20,14 @@ class HttpServer:
 
     Parameters
     ----------
-    head_timeout_s: for a request's head to be complete, from its first byte.
+    bounds: of a connection.
     shutdown_deadline_s: how long running answers may go on at the end.
     connection_limit: connections at once; further ones are refused.
     """
 
-    def __init__(self, handle: Handler, *, head_timeout_s: float, shutdown_deadline_s: float, connection_limit: int) -> None:
+    def __init__(self, handle: Handler, *, bounds: Bounds, shutdown_deadline_s: float, connection_limit: int) -> None:
         self.handle = handle
-        self.head_timeout_s = head_timeout_s
+        self.bounds = bounds
         self.date = DateLine()
         self._shutdown_deadline_s = shutdown_deadline_s
         self._connection_limit = connection_limit

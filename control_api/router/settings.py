@@ -2,6 +2,13 @@
 
 from dataclasses import dataclass
 
+from control_api.kit.bounds import Bounds
+
+# A client that reads nothing for so long has left without saying so, and holds a node's slot.
+SLOW_CLIENT_S = 60.0
+# How often a connection is looked at; more often only where the times are shorter than usual.
+TICK_S = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSettings:
@@ -15,6 +22,7 @@ class RouterSettings:
     body_limit_bytes: largest request, and largest answer that is not a stream.
     head_timeout_s: for a request's head to be complete, from its first byte.
     body_timeout_s: longest silence of a client in the middle of its request.
+    body_s: for a body to be complete while it is waited for, beside what its bytes take at the rate of ``Bounds``.
     queue_size: callers that may wait for a free slot, per model.
     queue_deadline_s: how long one of them may wait.
     connect_timeout_s: for a connection to a node.
@@ -34,6 +42,7 @@ class RouterSettings:
     body_limit_bytes: int = 100_000_000
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0
+    body_s: float = Bounds.body_s
     queue_size: int = 256
     queue_deadline_s: float = 30.0
     connect_timeout_s: float = 2.0
@@ -45,3 +54,13 @@ class RouterSettings:
     history_content: bool = False
     cors_origins: tuple[str, ...] = ()
     shutdown_deadline_s: float = 30.0
+
+    def bounds(self) -> Bounds:
+        """Return what these settings say of a client's connection."""
+        return Bounds(
+            head_s=self.head_timeout_s,
+            body_silence_s=self.body_timeout_s,
+            body_s=self.body_s,
+            stuck_s=SLOW_CLIENT_S,
+            tick_s=max(0.01, min(TICK_S, self.head_timeout_s / 2, self.body_timeout_s / 2, self.body_s / 2)),
+        )
