@@ -28,7 +28,11 @@ async def test_waits_for_the_holder(tmp_path: Path) -> None:
     note = ArtifactLock(tmp_path, DIGEST).holder()
     process.communicate("\n", timeout=10)
     assert note is not None and note["pid"] == process.pid
-    assert [one.communicate("\n", timeout=20)[0] for one in waiting] == ["held\n"] * 2
+    for one in waiting:  # whichever gets it first
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    assert [one.communicate(timeout=20)[0] for one in waiting] == ["held\n"] * 2
 
 
 async def test_dead_holder_is_taken_over_at_once(tmp_path: Path) -> None:
