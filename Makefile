@@ -38,7 +38,7 @@ fuzz: ## Send hostile requests to every operation of API and router for three mi
 	@tools/env.sh dev
 	@$(PY) -m tests.contract --minutes $(MINUTES) --seed $(SEED)
 
-test-slow: ## Drivers, upgrades under load, the control plane on a host, scenarios of the roles, the compiled engine: 40 minutes.
+test-slow: ## Roles and drivers on hosts, upgrades under load, the control plane on a host, the compiled engine: 40 minutes.
 	@tools/env.sh dev
 	@tools/system-packages.sh
 	@tools/test-slow.sh

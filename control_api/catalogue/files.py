@@ -1,8 +1,9 @@
 """Files on the hub, read as streams: opened with a Range. Nothing is kept."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from urllib.parse import quote
 
 import httpx2
@@ -16,12 +17,11 @@ from control_api.settings import Settings
 HEADERS_AT_ONCE = 2
 
 
-class HubFiles:
-    """Opens files of one hub."""
+class Files(ABC):
+    """Files of a place that has models, a hub or a mirror, and the headers of those that are GGUF."""
 
-    def __init__(self, settings: Settings, transport: HubTransport) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._timeout_s = settings.hub_timeout_s
-        self._transport = transport
         self._places = asyncio.Semaphore(HEADERS_AT_ONCE)
 
     async def header(self, repo: str, revision: str, path: str) -> GgufHeader:
@@ -51,6 +51,20 @@ class HubFiles:
                 if await asyncio.to_thread(reader.feed, piece):
                     return reader.header
         raise BadHeader("it ends within its header")
+
+    @abstractmethod
+    def open(
+        self, repo: str, revision: str, path: str, *, byte_range: str | None
+    ) -> AbstractAsyncContextManager[httpx2.Response]:
+        """Yield a file, or the part of it that is asked for, as a hub's answer of whatever status, before its body is read."""
+
+
+class HubFiles(Files):
+    """Opens files of one hub."""
+
+    def __init__(self, settings: Settings, transport: HubTransport) -> None:
+        super().__init__(settings)
+        self._transport = transport
 
     @asynccontextmanager
     async def open(self, repo: str, revision: str, path: str, *, byte_range: str | None) -> AsyncIterator[httpx2.Response]:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from control_api.catalogue.files import HubFiles
+from control_api.catalogue.files import Files, HubFiles
 from control_api.catalogue.sources import Source, is_plain
 from control_api.catalogue.transport import HubTransport
 from control_api.errors import BadAnswer, BadInput, MusterError, NotFound, Unavailable
@@ -84,7 +84,7 @@ class Hub:
         self._timeout_s = settings.hub_timeout_s
         self._transport = HubTransport(settings)
         self._places = asyncio.Semaphore(_AT_ONCE)
-        self.files = HubFiles(settings, self._transport)
+        self.files: Files = HubFiles(settings, self._transport)
 
     async def aclose(self) -> None:
         """Break off what is being read."""

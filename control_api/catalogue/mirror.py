@@ -18,7 +18,7 @@ import httpx2
 from filelock import FileLock
 from pydantic import ValidationError
 
-from control_api.catalogue.files import HubFiles
+from control_api.catalogue.files import Files
 from control_api.catalogue.hub import ANSWER_LIMIT_BYTES, Hub, HubFile, HubRepo, Popularity
 from control_api.catalogue.sources import Source, check_gguf, check_path, is_plain, parse_source
 from control_api.errors import BadAnswer, BadInput, Conflict, NotFound, Unavailable
@@ -138,11 +138,11 @@ class MirrorHub(Hub):
         raise NotFound(f"The mirror does not count how popular {repo} is.", code="hub_not_found")
 
 
-class _MirrorFiles(HubFiles):
+class _MirrorFiles(Files):
     """Opens files of a directory as if a hub had answered."""
 
     def __init__(self, settings: Settings, directory: MirrorDirectory) -> None:
-        self._timeout_s = settings.hub_timeout_s
+        super().__init__(settings)
         self._directory = directory
 
     @asynccontextmanager

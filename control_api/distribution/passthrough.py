@@ -13,7 +13,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from control_api.catalogue.files import HubFiles
+from control_api.catalogue.files import Files
 from control_api.catalogue.models import Artifact, Model
 from control_api.distribution.fetch_models import FetchGrant, GrantState
 from control_api.errors import Forbidden, NotFound, Unavailable
@@ -40,7 +40,7 @@ async def check_leave(session: AsyncSession, node: Node, repo: str, revision: st
         )
 
 
-async def open_stream(files: HubFiles, repo: str, revision: str, path: str, byte_range: str | None) -> StreamingResponse:
+async def open_stream(files: Files, repo: str, revision: str, path: str, byte_range: str | None) -> StreamingResponse:
     """Open a file at the hub and return an answer that streams it.
 
     Raises ``Unavailable`` when the hub does not give the file.

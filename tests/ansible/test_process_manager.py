@@ -20,7 +20,7 @@ from tests.ansible.fake_api import KEY, FakeApi
 from tests.ansible.runs import Ansible, Run
 from tests.ansible.standin_project import make_project
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 

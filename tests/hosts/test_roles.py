@@ -15,7 +15,7 @@ from tests.hosts.conftest import LabHosts
 from tests.hosts.lab import Host, LabError
 from tests.processes import wait_for
 
-pytestmark = pytest.mark.xdist_group("lab-roles")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab-roles")]
 
 SITE = "playbooks/site.yml"
 DEPLOY = "playbooks/deploy_node.yml"
