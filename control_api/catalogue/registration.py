@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from pydantic import TypeAdapter, ValidationError
 
 from control_api.catalogue.gguf import BadHeader, NotGguf
 from control_api.catalogue.hub import Hub, HubFile, HubRepo
@@ -26,11 +25,10 @@ from control_api.catalogue.sources import (
 from control_api.catalogue.supported import CONTEXT, SLOTS, SupportedModels
 from control_api.errors import BadAnswer, BadInput, NotFound, Unavailable
 from control_api.fleet.served import is_cloud_id
-from control_api.kit.wire import MAX_SIZE_BYTES, ModelIdStr
+from control_api.kit.wire import MAX_SIZE_BYTES
 
 log = structlog.get_logger()
 
-_MODEL_ID: TypeAdapter[str] = TypeAdapter(ModelIdStr)
 _EMBEDDING_PIPELINES = frozenset({"feature-extraction", "sentence-similarity"})
 # Paths of this API that a model id must not shadow.
 _RESERVED_IDS = frozenset({"hub", "available", "register", "distribute"})
@@ -68,7 +66,7 @@ def read_request(request: RegisterModelRequest, supported: SupportedModels, *, h
         return _from_catalogue(request, supported)
     found = parse_source(request.source, hub_host=hub_host)
     source = replace(found, revision=request.revision or found.revision)
-    model_id = request.id or (_derived_id(source.repo, source.path) if source.path else None)
+    model_id = request.id or (derived_id(source.repo, source.path) if source.path else None)
     capabilities: list[str] | None = [*request.capabilities] if request.capabilities else None
     return Wanted(source, _usable_id(model_id), None, capabilities, Running.of(request))
 
@@ -87,16 +85,6 @@ def _from_catalogue(request: RegisterModelRequest, supported: SupportedModels) -
         known = ", ".join(e.id for e in supported.all)
         raise NotFound(f"The catalogue has no model {model_id!r}.", code="unknown_model", hint=f"It has: {known}.")
     return Wanted(source, model_id, entry, list(entry.capabilities), Running.of(request))
-
-
-def _derived_id(repo: str, path: str) -> str:
-    """Return the id that a file's name gives. Raises ``BadInput`` if that is none that a caller could give."""
-    try:
-        return _MODEL_ID.validate_python(derived_id(repo, path))
-    except ValidationError as error:
-        what = error.errors(include_url=False, include_input=False)[0]["msg"]
-        message = f"The name of {path[:300]} of {repo} gives no id for the model: {what}."
-        raise BadInput(message, code="bad_model_id", hint="Give it one with `id`.") from error
 
 
 def _usable_id(model_id: str | None) -> str | None:
@@ -202,7 +190,7 @@ def _memory(running: Running, entry: SupportedModel, shape: Shape | str, size_by
 
 
 def _entry(wanted: Wanted, repo: HubRepo, path: str) -> SupportedModel:
-    model_id = _usable_id(wanted.model_id or _derived_id(wanted.source.repo, path))
+    model_id = _usable_id(wanted.model_id or derived_id(wanted.source.repo, path))
     capabilities = ["embeddings"] if repo.pipeline in _EMBEDDING_PIPELINES else ["chat", "completions"]
     return SupportedModel(
         id=model_id or "",

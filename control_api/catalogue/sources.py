@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from pydantic import TypeAdapter, ValidationError
+
 from control_api.errors import BadInput
+from control_api.kit.wire import ModelIdStr
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
@@ -17,6 +20,7 @@ _QUANTIZATION = re.compile(
     re.IGNORECASE,
 )
 _MAX_PARTS = 1000
+_MODEL_ID: TypeAdapter[str] = TypeAdapter(ModelIdStr)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,15 @@ def quantization_of(path: str) -> str:
 
 
 def derived_id(repo: str, path: str) -> str:
-    """Return a model id for a file: the repository's name and the quantization, e.g. ``smollm2-135m-instruct:q4_1``."""
+    """Return a model id for a file: the repository's name and the quantization, e.g. ``smollm2-135m-instruct:q4_1``.
+
+    Raises ``BadInput`` if that is no id that a caller could give.
+    """
     family = re.sub(r"[-_.]gguf$", "", repo.partition("/")[2].lower())
     quantization = quantization_of(path).lower()
-    return f"{family}:{quantization}" if quantization else family
+    try:
+        return _MODEL_ID.validate_python(f"{family}:{quantization}" if quantization else family)
+    except ValidationError as error:
+        what = error.errors(include_url=False, include_input=False)[0]["msg"]
+        message = f"The name of {path[:300]} of {repo} gives no id for the model: {what}."
+        raise BadInput(message, code="bad_model_id", hint="Give it one with `id`.") from error
