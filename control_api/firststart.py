@@ -16,6 +16,7 @@ from control_api.access.api_keys import api_key_row
 from control_api.access.schemas import ApiKeyCreate, Scope
 from control_api.access.tokens import Signer
 from control_api.errors import StartupError
+from control_api.fleet.acceptance import LOCAL
 from control_api.fleet.repository import hosts_by_reference
 from control_api.fleet.schemas import HostCreate
 from control_api.fleet.service import FleetService
@@ -126,12 +127,16 @@ def dashboard_keys(settings: Settings) -> set[str]:
 async def local_host(settings: Settings, database: Database, fleet: FleetService) -> None:
     """Make this machine a host, for ``muster up --local-node``: no root, no SSH, no systemd."""
     async with database.control.write() as session:
-        if await hosts_by_reference(session, [LOCAL_HOST]):
+        for known in await hosts_by_reference(session, [LOCAL_HOST]):
+            if known.connection == LOCAL:
+                # The state outlives an installation, whose Python may be gone with it.
+                known.python = sys.executable
+                session.add(known)
             return
         host = HostCreate(
             name=LOCAL_HOST,
             address="127.0.0.1",
-            connection="local",
+            connection=LOCAL,
             become=False,
             python=sys.executable,
             variables={"muster_privileged": False, "gpu_host_require_gpu": False, "node_service_allow_cpu": True},

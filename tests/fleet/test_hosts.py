@@ -1,9 +1,14 @@
 """Hosts: what may be said of a machine, and what is refused."""
 
+import contextlib
+import sqlite3
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.fleet.reports import add_host, bearer
-from tests.running import Api
+from tests.running import Api, running_api, settings_for
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +66,17 @@ async def test_what_could_become_code_or_configuration_is_refused_by_field(api: 
     assert response.status_code == 422
     assert field in response.json()["error"]["message"]
     assert (await api.http.get("/v0/hosts")).json()["items"] == []
+
+
+async def test_this_machines_own_host_has_the_python_of_the_process_that_runs_now(tmp_path: Path) -> None:
+    """The state outlives an installation: what another one left may be gone with it."""
+    settings = settings_for(tmp_path)
+    async with running_api(settings, local_node=True):
+        pass
+    with contextlib.closing(sqlite3.connect(settings.state_dir / "control.db", autocommit=True)) as store:
+        store.execute("UPDATE host SET python = '/gone/bin/python' WHERE name = 'local'")
+    async with running_api(settings, local_node=True) as api:
+        assert (await api.http.get("/v0/hosts/local")).json()["python"] == sys.executable
 
 
 async def test_only_muster_up_makes_a_host_with_a_local_connection(api: Api) -> None:
