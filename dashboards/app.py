@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import panel as pn
@@ -80,7 +81,8 @@ def _tab(runtime: Runtime) -> ui.Page:
     pn.state.onload(shell.start)
     doc.on_session_destroyed(lambda _: runtime.spawn_soon(shell.stop, "tab-stop"))
     doc.template_variables.update(_document(words))
-    return ui.Page(
+    others = _wakened_by_all()
+    page = ui.Page(
         header=[shell.header],
         main=[shell.navigation, shell.main, shell.dialog],
         template=TEMPLATES / "page.html",
@@ -92,6 +94,15 @@ def _tab(runtime: Runtime) -> ui.Page:
         meta_title="Muster",
         stylesheets=[PAGE_CSS],
     )
+    # Panel tells each page of each event in any other, to show it as busy, and so keeps the pages of closed tabs for ever.
+    for watcher in _wakened_by_all():
+        if watcher not in others:
+            pn.state.param.unwatch(watcher)
+    return page
+
+
+def _wakened_by_all() -> list[Any]:
+    return list(pn.state.param.watchers.get("busy", {}).get("value", []))
 
 
 PAGE_CSS = (TEMPLATES.parent / "components" / "page.css").read_text(encoding="utf-8")

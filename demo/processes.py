@@ -13,17 +13,16 @@ STOP_TIMEOUT_S = 90.0
 
 
 def free_port(wanted: int, taken: Sequence[int] = ()) -> int:
-    """Return a port of 127.0.0.1 that is free: the wanted one, or one that the system chooses."""
-    for port in (wanted, 0):
+    """Return a port of 127.0.0.1 that is free: the wanted one, or one of those behind it."""
+    for port in range(wanted, wanted + 100):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("0.0.0.0", port))
             except OSError:
                 continue
-            found: int = probe.getsockname()[1]
-            if found not in taken:
-                return found
+        if port not in taken:
+            return port
     raise OSError("no free port")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from control_api.wheelhouse import build_wheelhouse
 from tests.ansible.fake_api import KEY, FakeApi
 from tests.ansible.runs import Ansible, Run
 from tests.ansible.standin_project import make_project
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
@@ -58,11 +58,9 @@ async def machine(api: FakeApi, tmp_path: Path, wheelhouse: Path) -> AsyncIterat
     state_dir = tmp_path / "state"
     state_dir.mkdir()
     environment = {"MUSTER_STATE_DIR": str(state_dir), "MUSTER_CACHE_DIR": str(wheelhouse)}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     variables = {
         "muster_privileged": False, "gpu_host_require_gpu": False, "gpu_host_data_dir": "/",
-        "node_service_port": port, "node_service_listen_host": "127.0.0.1",
+        "node_service_port": free_port(), "node_service_listen_host": "127.0.0.1",
     }  # fmt: skip
     async with owned_task(Services(state_dir / "services", state_dir / "logs").run(), name="services"):
         yield Machine(api, Ansible(api, tmp_path, **environment), state_dir, variables)

@@ -1,7 +1,6 @@
 """What the tests of jobs have in common: a project with small playbooks, hosts on this machine, a worker."""
 
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from control_api.fleet.schemas import CredentialCreate
 from control_api.kit.database import Database
 from control_api.settings import Settings
 from tests.automation.site import Site, create_tables, make_project, open_site
+from tests.ports import free_port
 from tests.postgres import _database_names, postgres_server, postgres_url
 
 __all__ = ["_database_names", "postgres_server", "postgres_url"]
@@ -78,9 +78,7 @@ async def site(settings: Settings, anyio_backend: str) -> AsyncIterator[Site]:
 @pytest.fixture
 def unused_port() -> int:
     """A TCP port where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture

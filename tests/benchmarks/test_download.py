@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.processes import PROJECT
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_wan_carries_one_copy_and_every_figure_is_there(tmp_path: Path) -> None:

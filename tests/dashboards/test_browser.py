@@ -2,6 +2,7 @@
 
 import re
 
+import panel as pn
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -159,6 +160,19 @@ def test_every_page_has_names_labels_one_heading_and_fits(page: Page) -> None:
             assert page.evaluate(CHECKS) == [], name
             for link in ("Overview", "Hosts", "Nodes", "Models", "Jobs", "Playground"):
                 expect(page.get_by_role("navigation", name="Pages").get_by_role("link", name=link)).to_be_in_viewport()
+
+
+def test_what_one_tab_does_wakes_no_other(page: Page, context: BrowserContext) -> None:
+    """Panel has one switch for all sessions of a process. What hangs on it outlives its tab, and the event loop, too."""
+    before = woken_by_all()
+    other = context.new_page()
+    other.goto(page.url)
+    expect(other.get_by_role("heading", name="Overview")).to_be_visible()
+    assert woken_by_all() == before
+
+
+def woken_by_all() -> int:
+    return len(pn.state.param.watchers.get("busy", {}).get("value", []))
 
 
 def test_a_shared_subscription_serves_who_may_only_read(

@@ -14,7 +14,8 @@ import pytest
 
 from tests.distribution.services import new_service, part_size
 from tests.hub import Hub
-from tests.node_service.process import NodeProcess, free_port
+from tests.node_service.process import NodeProcess
+from tests.ports import free_port
 from tests.processes import answers, process, wait_for
 from tests.running import KEY, until
 

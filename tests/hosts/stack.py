@@ -17,7 +17,7 @@ from control_api.catalogue.supported import SupportedModels
 from control_api.settings import LOCAL_KEY_FILE, Settings
 from control_api.wheelhouse import build_wheelhouse
 from demo.hub import fill
-from demo.processes import free_port
+from tests.ports import free_port
 from tests.processes import PROJECT, answers, pids_of, process, wait_for
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 
@@ -97,7 +97,7 @@ def running_stack(folder: Path, address: str, **variables: str) -> Iterator[Stac
     cache_dir = Settings().cache_dir
     build_wheelhouse(cache_dir / "wheelhouse", project_dir=PROJECT, pythons=["3.11", "3.13"])
     fill_hub(folder / "hub", cache_dir)
-    ports = {name: free_port(0) for name in ("api", "router", "dashboard", "hub")}
+    ports = {name: free_port() for name in ("api", "router", "dashboard", "hub")}
     state_dir = folder / "state"
     outside = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "ANSIBLE_"))}
     environment = outside | {

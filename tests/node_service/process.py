@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,20 +11,15 @@ from typing import Any
 
 import httpx2
 
+from tests.ports import free_port
 from tests.processes import wait_for
 
-__all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "free_port", "node_settings"]
+__all__ = ["PYTHON", "NodeProcess", "alive", "descendants", "node_settings"]
 
 # The node supports older Pythons than the suite: it may be run by one of those.
 PYTHON = os.environ.get("MUSTER_TEST_NODE_PYTHON", sys.executable)
 
 _REPOSITORY = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def node_settings(directory: Path, *, name: str, api_url: str, **changed: Any) -> dict[str, Any]:

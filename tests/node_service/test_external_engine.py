@@ -13,7 +13,8 @@ import pytest
 from tests.node_service.conftest import REPO
 from tests.node_service.control_plane import ControlPlane
 from tests.node_service.ollama import Ollama
-from tests.node_service.process import PYTHON, NodeProcess, free_port
+from tests.node_service.process import PYTHON, NodeProcess
+from tests.ports import free_port
 from tests.processes import wait_for
 
 type Spec = Callable[..., dict[str, Any]]

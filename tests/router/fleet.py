@@ -28,7 +28,7 @@ KEY, OPERATOR, READER = "mk_inference", "mk_operator", "mk_reader"
 SESSION = "session:ada-1"
 
 
-async def eventually(condition: Callable[[], Any], within_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], Any], within_s: float = 60.0) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(within_s):
         while not condition():
@@ -178,7 +178,7 @@ class Fleet:
 
     async def reaches(self, name: str, value: float) -> None:
         """Wait until a figure has a value."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await self.gauge(name) != value:
                 await asyncio.sleep(0.01)
 

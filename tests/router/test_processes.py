@@ -18,7 +18,7 @@ from control_api.keys import load_keys
 from control_api.kit import revision
 from control_api.kit.database import Database
 from control_api.settings import Settings
-from demo.processes import free_port
+from tests.ports import free_port
 from tests.processes import answers, process
 from tests.router.fleet import CHAT, Fleet, bearer, chat
 from tests.router.test_repository import given, model_row, node_row, report
@@ -36,7 +36,7 @@ class Site:
         self.settings: Settings = settings_for(folder)
         self._folder = folder
         self._stack = contextlib.ExitStack()
-        self.ports = {"api": free_port(0), "router": free_port(0), "other": free_port(0)}
+        self.ports = {"api": free_port(), "router": free_port(), "other": free_port()}
 
     def start(self, role: str, name: str) -> Popen[bytes]:
         """Start a process under a name; the name gives its port."""

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from control_api.settings import LOCAL_KEY_FILE, SETUP_LINK_FILE
-from demo.processes import free_port
+from tests.ports import free_port
 from tests.processes import PROJECT, answers, pids_of, process, wait_for
 
 ROLES = ("api", "router", "dashboard")
@@ -47,7 +47,7 @@ class Up:
 @contextmanager
 def running_up(folder: Path) -> Iterator[Up]:
     outside = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
-    ports = {f"MUSTER_{role.upper()}_PORT": str(free_port(0)) for role in ROLES}
+    ports = {f"MUSTER_{role.upper()}_PORT": str(free_port()) for role in ROLES}
     environment = {
         **outside,
         **ports,
