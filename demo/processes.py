@@ -15,15 +15,20 @@ STOP_TIMEOUT_S = 90.0
 def free_port(wanted: int, taken: Sequence[int] = ()) -> int:
     """Return a port of 127.0.0.1 that is free: the wanted one, or one of those behind it."""
     for port in range(wanted, wanted + 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        if port not in taken:
+        if port not in taken and is_free(port):
             return port
     raise OSError("no free port")
+
+
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("0.0.0.0", port))
+        except OSError:
+            return False
+    return True
 
 
 @asynccontextmanager

@@ -3,11 +3,12 @@
 import fcntl
 import functools
 import itertools
-import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from demo.processes import is_free
 
 # Below what the system gives to connections and to listeners that do not care (net.ipv4.ip_local_port_range): it could give a
 # port away again before its process listens.
@@ -24,7 +25,10 @@ class _Block:
 
     def free_port(self) -> int:
         """Return the next one that nobody listens on."""
-        return next(port for port in self._ports if _is_free(port))
+        for port in itertools.islice(self._ports, _BLOCK):
+            if is_free(port):
+                return port
+        raise OSError("no free port")
 
 
 def free_port() -> int:
@@ -53,13 +57,3 @@ def _lock_files() -> Iterator[tuple[int, IO[bytes]]]:
     directory.mkdir(exist_ok=True)
     for first in range(_FIRST, _LAST - _BLOCK, _BLOCK):
         yield first, (directory / str(first)).open("ab")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("0.0.0.0", port))
-        except OSError:
-            return False
-    return True
