@@ -70,6 +70,7 @@ async def at_work(site: Site) -> int:
         return int((await session.exec(select(func.count(func.distinct(Job.worker))))).one())
 
 
+@pytest.mark.slow
 async def test_three_workers_run_every_job_and_touch_no_host_twice_at_once(
     settings: Settings, postgres_url: str, tmp_path: Path
 ) -> None:

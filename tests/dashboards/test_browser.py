@@ -61,8 +61,9 @@ def test_a_host_is_added_and_provisioned_and_its_output_comes_live(page: Page, f
 
 
 def say(page: Page, text: str) -> None:
-    """Ask something as fast as a person can: after the page has drawn what was typed."""
+    """Ask something as fast as a person can: after the page has emptied the field, and has drawn what was typed."""
     ask = page.get_by_placeholder("Ask something…")
+    expect(ask).to_have_value("")
     ask.fill(text)
     expect(page.get_by_role("button", name="Send message")).to_be_enabled()
     ask.press("Enter")

@@ -34,6 +34,8 @@ version = "0.0.2"
 [tool.hatch.build.targets.wheel]
 packages = ["control_api", "dashboards"]
 """
+pytestmark = pytest.mark.slow
+
 OWN = ["muster_node", "muster_node_native"]
 
 
