@@ -16,9 +16,10 @@ import uvloop
 
 from benchmarks.load import Load, drive, quantile
 from benchmarks.peers import KEY, PEERS, Command
-from benchmarks.processes import Process, cpu_s, free_port, memory_mib, tree
+from benchmarks.processes import Process, cpu_s, memory_mib, tree
 from benchmarks.report import DIRECT, OURS, Cell, Results
 from benchmarks.streams import cancel_storm, live_streams
+from tests.ports import free_port
 
 CALLERS = {"chat": (1, 16, 64, 256), "paced": (64,), "stream": (64,), "embed": (64,)}
 TARGET_CPU, LOAD_CPU = 0, (os.cpu_count() or 1) - 1

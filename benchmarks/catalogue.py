@@ -26,10 +26,11 @@ from typing import Any
 import httpx2
 from sqlmodel import Session, create_engine, select
 
-from benchmarks.processes import Process, cpu_s, free_port, tree
+from benchmarks.processes import Process, cpu_s, tree
 from control_api.fleet.models import Assignment, Node, NodeModel
 from control_api.fleet.states import Admission, ModelState, NodeState
 from control_api.kit.clock import utcnow
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[1]
 KEY = "mk_" + "b" * 43

@@ -13,9 +13,10 @@ from typing import Any
 import httpx2
 
 from benchmarks.file_hub import REPO
-from benchmarks.processes import Process, free_port
+from benchmarks.processes import Process
 from tests.distribution.services import new_service
 from tests.node_service.process import NodeProcess
+from tests.ports import free_port
 
 KEY = "mk_" + "b" * 43
 MODEL = "bench:zeros"

@@ -24,10 +24,11 @@ from pathlib import Path
 import httpx2
 
 from benchmarks.mock_node import MODEL
-from benchmarks.processes import Process, free_port, tree
+from benchmarks.processes import Process, tree
 from benchmarks.router import KEY
 from tests.node_service.control_plane import ControlPlane, model
 from tests.node_service.process import NodeProcess, node_settings
+from tests.ports import free_port
 from tests.processes import wait_for
 from tests.tiny_gguf import TinyModel, write_tiny_gguf
 

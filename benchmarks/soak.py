@@ -21,7 +21,8 @@ import uvloop
 
 from benchmarks import load, router
 from benchmarks.mock_node import MODEL
-from benchmarks.processes import Process, free_port, memory_mib, open_files
+from benchmarks.processes import Process, memory_mib, open_files
+from tests.ports import free_port
 
 CPUS = "0-1023"
 END = b"data: [DONE]\n\n"

@@ -13,7 +13,7 @@ STOP_TIMEOUT_S = 90.0
 
 
 def free_port(wanted: int, taken: Sequence[int] = ()) -> int:
-    """Return a port of 127.0.0.1 that is free: the wanted one, or one of those behind it."""
+    """Return a port that nobody listens on: the wanted one, or one of those behind it."""
     for port in range(wanted, wanted + 100):
         if port not in taken and is_free(port):
             return port

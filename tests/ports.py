@@ -1,12 +1,8 @@
 """Ports for processes that listen a moment later."""
 
-import fcntl
 import functools
 import itertools
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO
+import socket
 
 from demo.processes import is_free
 
@@ -20,7 +16,7 @@ class _Block:
     """Ports of this process alone, as long as it lives, among all suites that run on this machine."""
 
     def __init__(self) -> None:
-        self._lock, first = _taken()
+        self._name, first = _taken()
         self._ports = itertools.cycle(range(first, first + _BLOCK))
 
     def free_port(self) -> int:
@@ -41,19 +37,14 @@ def _block() -> _Block:
     return _Block()
 
 
-def _taken() -> tuple[IO[bytes], int]:
-    for first, file in _lock_files():
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-        else:
-            return file, first
-    raise OSError("no free block of ports")
-
-
-def _lock_files() -> Iterator[tuple[int, IO[bytes]]]:
-    directory = Path(tempfile.gettempdir()) / "muster-test-ports"
-    directory.mkdir(exist_ok=True)
+def _taken() -> tuple[socket.socket, int]:
+    """Take a block by a name that only one process can have, and that is gone with it: an abstract address, see unix(7)."""
     for first in range(_FIRST, _LAST - _BLOCK, _BLOCK):
-        yield first, (directory / str(first)).open("ab")
+        name = socket.socket(socket.AF_UNIX)
+        try:
+            name.bind(f"\0muster-test-ports-{first}")
+        except OSError:
+            name.close()
+        else:
+            return name, first
+    raise OSError("no free block of ports")

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.processes import Process, free_port
+from benchmarks.processes import Process
 from control_api.client import Client
+from tests.ports import free_port
 
 PROJECT = Path(__file__).parents[2]
 KEY = "mk_" + "b" * 43

@@ -34,9 +34,9 @@ version = "0.0.2"
 [tool.hatch.build.targets.wheel]
 packages = ["control_api", "dashboards"]
 """
-pytestmark = pytest.mark.slow
-
 OWN = ["muster_node", "muster_node_native"]
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
