@@ -7,8 +7,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0, le=2**50)]
-ModelId = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
+# As the control plane has it; a test holds them against each other.
+MODEL_ID = r"[A-Za-z0-9](?:\.?[A-Za-z0-9_:+-])*(?:/[A-Za-z0-9_](?:\.?[A-Za-z0-9_:+-])*)*"
+MODEL_ID_CHARS = 128
+ModelId = Annotated[str, Field(max_length=MODEL_ID_CHARS, pattern=f"^{MODEL_ID}$")]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_GENERATION = 2**31 - 2
 
@@ -93,7 +95,7 @@ def _understood(sent: Any) -> Any:
         reason = f"the manifest's {'.'.join(map(str, first['loc'])) or 'entry'} is not understood: {first['msg']}"
     fields = sent if isinstance(sent, dict) else {}
     named, generation = fields.get("id"), fields.get("generation", 1)
-    known = isinstance(named, str) and _MODEL_ID.fullmatch(named)
+    known = isinstance(named, str) and len(named) <= MODEL_ID_CHARS and re.fullmatch(MODEL_ID, named)
     counts = isinstance(generation, int) and 0 <= generation <= _MAX_GENERATION
     # Reported under its id, or shown as a problem of the node where it has none.
     return RefusedModel(id=named if known else "", generation=generation if counts else 0, reason=reason[:500], sent=sent)

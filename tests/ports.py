@@ -28,7 +28,7 @@ class _Block:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on, and that nobody else is given."""
+    """Return a port that nobody listens on; no other suite is given it, and this process again only after a hundred others."""
     return _block().free_port()
 
 

@@ -11,7 +11,8 @@ from control_api.catalogue.schemas import RevisionStr, SourceStr
 from control_api.catalogue.sources import check_path, parse_source
 from control_api.errors import BadInput
 from control_api.fleet.schemas import Address, HostKeyPut, HostName, JumpHost, PathStr, UserStr
-from control_api.kit.wire import IdStr, LineStr, ModelIdStr, NameStr, Sha256Str, TagStr
+from control_api.kit.wire import MODEL_ID, MODEL_ID_CHARS, IdStr, LineStr, ModelIdStr, NameStr, Sha256Str, TagStr
+from node_service import wire as node_wire
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("control_api", "dashboards", "inventory", "node_service", "plugins", "demo")
@@ -71,3 +72,7 @@ def test_a_repository_and_a_file_are_named_in_one_line(text: str) -> None:
         parse_source(text, hub_host="hub")
     with pytest.raises(BadInput):
         check_path("a/file.gguf\n")
+
+
+def test_a_node_takes_the_ids_that_the_control_plane_gives() -> None:
+    assert (node_wire.MODEL_ID, node_wire.MODEL_ID_CHARS) == (MODEL_ID, MODEL_ID_CHARS)

@@ -6,6 +6,8 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from control_api.kit.wire import MODEL_ID, MODEL_ID_CHARS
+
 Spec = Mapping[str, Any]
 
 AT_MOST = 64
@@ -29,7 +31,7 @@ _HOSTS = re.compile(r"(?:[A-Za-z0-9.*:/_\[\]-]{1,255}(?:,[A-Za-z0-9.*:/_\[\]-]{1
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,62}")
 _VERSION = re.compile(r"(?:[0-9]{3}(?:\.[0-9]{1,4}){0,2})?")
-_MODEL = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][A-Za-z0-9._:/+-]{0,127}")
+_MODEL = re.compile(MODEL_ID)
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._/ -]{0,62}")
 _FILE = re.compile(r"(?:/[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}){1,16}|")
 _FOLDERS = ("/opt", "/srv", "/var/lib", "/data", "/mnt")
@@ -156,7 +158,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "network": ("an address or a network like `10.0.0.0/24`", _is_network),
     "address": ("an address", _is_address),
     "version": ("a version or its beginning like `580.105.08`, or empty", _whole(_VERSION)),
-    "model": ("the id of a model like `gpt-oss:20b`", _whole(_MODEL)),
+    "model": ("the id of a model like `gpt-oss:20b`", lambda value: len(value) <= MODEL_ID_CHARS and _whole(_MODEL)(value)),
     "tag": ("a tag like `site:tokyo`", _whole(_TAG)),
     "name": ("at most 63 letters, digits and `. _ -`, beginning with a letter or a digit", _whole(_NAME)),
     "user": ("the name of a system user, not `root`", lambda value: value != "root" and _whole(_USER)(value)),

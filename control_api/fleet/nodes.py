@@ -22,6 +22,9 @@ from control_api.kit.clock import utcnow
 from control_api.kit.secretbox import SecretBox, new_token, token_hash
 from control_api.settings import Settings
 
+# As the role has it; a test holds them against each other.
+PORT_VARIABLE, DEFAULT_PORT = "node_service_port", 8090
+
 RightsOf = Callable[[AsyncSession, str | None], Awaitable[Principal]]
 
 
@@ -52,7 +55,11 @@ class NodeService:
         host = await repository.get_host(session, used.host_id) if used.host_id else None
         self._check_base_url(host, wanted.base_url)
         # Options of a job are checked where it is asked for; whoever else holds a ticket may send whatever they like.
-        node = await self._node_for(session, host, wanted, may_tag=used.for_job or Scope.ADMIN in asker.scopes)
+        is_checked = used.for_job or Scope.ADMIN in asker.scopes
+        existing = await repository.node_of_host(session, host.id) if host else None
+        if host and not is_checked:
+            _check_way(host, existing, wanted.base_url)
+        node = self._again(session, existing) if existing else await self._new(session, host, wanted, may_tag=is_checked)
         token = new_token("mn")
         self._fill(node, wanted, token)
         session.add(node)
@@ -62,11 +69,12 @@ class NodeService:
         publish(session, "nodes", "node.registered", {"id": node.id, "name": node.name, "state": node.state})
         return node, token
 
-    async def _node_for(self, session: AsyncSession, host: Host | None, wanted: RegisterRequest, *, may_tag: bool) -> Node:
-        if host and (existing := await repository.node_of_host(session, host.id)):
-            existing.admission = Admission.OPEN if existing.admission is Admission.PENDING else existing.admission
-            set_state(session, existing, NodeState.REGISTERING, "registered again")
-            return existing
+    def _again(self, session: AsyncSession, node: Node) -> Node:
+        node.admission = Admission.OPEN if node.admission is Admission.PENDING else node.admission
+        set_state(session, node, NodeState.REGISTERING, "registered again")
+        return node
+
+    async def _new(self, session: AsyncSession, host: Host | None, wanted: RegisterRequest, *, may_tag: bool) -> Node:
         name = host.name if host else wanted.name
         if await repository.node_by_name(session, name):
             raise Conflict(
@@ -172,6 +180,25 @@ class NodeService:
         await session.delete(node)
         await revision.bump(session, revision.ROUTES)
         publish(session, "nodes", "node.removed", {"id": node.id, "name": node.name})
+
+
+def _check_way(host: Host, existing: Node | None, base_url: HttpUrl) -> None:
+    """Raise ``BadInput`` unless a node stays where it is at its host, or comes to where the host's variables have it.
+
+    At another port of the host somebody else may listen, so ports are an admin's to choose.
+    """
+    known = _way(HttpUrl(existing.base_url)) if existing else ("http", host.variables.get(PORT_VARIABLE, DEFAULT_PORT), "")
+    if _way(base_url) != known:
+        scheme, port, path = known
+        raise BadInput(
+            f"base_url is {base_url}; the node of host {host.name!r} is reached by {scheme} at port {port}{path}.",
+            code="base_url_not_allowed",
+            hint=f"Let an admin set {PORT_VARIABLE} for the host, or enrol the node with an admin's key or a job.",
+        )
+
+
+def _way(base_url: HttpUrl) -> tuple[str, int | None, str]:
+    return base_url.scheme, base_url.port, (base_url.path or "").rstrip("/")
 
 
 def _normal(address: str) -> str:

@@ -9,7 +9,10 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Strin
 NameStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 TagStr = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9:._/ -]*$")]
 IdStr = Annotated[str, StringConstraints(min_length=1, max_length=36, pattern=r"^[A-Za-z0-9-]+$")]
-ModelIdStr = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/+-]*$")]
+# Names with a slash between them, as it stands in paths of URLs: no name is empty, ends in a dot, or has two of them in a row.
+MODEL_ID = r"[A-Za-z0-9](?:\.?[A-Za-z0-9_:+-])*(?:/[A-Za-z0-9_](?:\.?[A-Za-z0-9_:+-])*)*"
+MODEL_ID_CHARS = 128
+ModelIdStr = Annotated[str, StringConstraints(max_length=MODEL_ID_CHARS, pattern=f"^{MODEL_ID}$")]
 Sha256Str = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CommitStr = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40,64}$")]
 # What an integer column takes, less what is added to it.

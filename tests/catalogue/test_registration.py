@@ -173,6 +173,16 @@ async def test_an_id_may_hold_slashes_and_colons(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    "id_", ["a/../b", "a/./b", "a//b", "a/", "a/.", "a/..", "..", "a..b", "/a", "a/.b", "a%2fb", "a\\b", "a\n", "a" * 129]
+)
+async def test_an_id_has_one_path_and_no_other_reading(api: Api, id_: str) -> None:
+    """Clients that tidy paths would ask for another model, or delete it."""
+    answer = await api.http.post("/v0/models/register", json={"source": "lab/many-GGUF:many-Q4_0.gguf", "id": id_})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "invalid_request")
+    assert "id" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
     ("body", "status", "code", "named"),
     [
         ({"source": "lab/absent"}, 404, "hub_not_found", ["127.0.0.1", "lab/absent"]),

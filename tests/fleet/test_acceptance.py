@@ -14,6 +14,7 @@ from control_api.automation.repository import running_job
 from control_api.automation.states import JobStatus
 from control_api.client import ApiError
 from control_api.firststart import prepare
+from control_api.fleet.nodes import DEFAULT_PORT, PORT_VARIABLE
 from control_api.keys import load_keys
 from tests.fleet.reports import add_host, bearer, register, registration, ticket_for
 from tests.running import Api
@@ -168,6 +169,43 @@ async def test_tags_of_a_registration_count_if_an_admin_or_a_job_got_its_ticket(
         assert (await api.http.get(f"/v0/nodes/{node}")).json()["tags"] == ["gpu-a", "site:tokyo"][not counts :]
         assert first["reason"] == ("registered" if counts else "registered, without gpu-a: an admin sets tags")
         await api.http.delete(f"/v0/nodes/{node}")
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["http://10.0.0.1:9999", "https://10.0.0.1:8090", "http://10.0.0.1:8090/v0/auth/login", "http://10.0.0.1"]
+)
+async def test_where_at_its_host_a_node_is_reached_is_no_operators_choice(api: Api, elsewhere: str) -> None:
+    """Prompts and the node's key go there, and somebody else may listen at another port."""
+    header, host = await operator(api), await add_host(api)
+    key_id = (await api.http.get("/v0/api-keys")).json()["items"][0]["id"]
+
+    async def registered(asker: dict[str, str], base_url: str) -> int:
+        ticket = await api.http.post("/v0/hosts/gpu-01/enrolment", headers=asker, params={"force": True})
+        answer = await register(api, ticket.json()["ticket"], base_url=base_url)
+        assert answer.status_code == 201 or answer.json()["error"]["code"] == "base_url_not_allowed"
+        return answer.status_code
+
+    assert await registered(header, elsewhere) == 422
+    assert await registered(header, "http://10.0.0.1:8090/") == 201
+    assert await registered(header, elsewhere) == 422
+    assert (await api.http.get("/v0/nodes/gpu-01")).json()["base_url"] == "http://10.0.0.1:8090"
+    for asker in (await job_header(api, host["id"], f"api_key:{key_id}"), {}):
+        assert await registered(asker, elsewhere) == 201
+        assert await registered(header, "http://10.0.0.1:8090") == 422
+        assert await registered(header, elsewhere) == 201
+
+
+async def test_a_new_node_may_come_to_the_port_that_an_admin_gave_its_host(api: Api) -> None:
+    header, _ = await operator(api), await add_host(api, variables={"node_service_port": 9000})
+    ticket = (await api.http.post("/v0/hosts/gpu-01/enrolment", headers=header)).json()["ticket"]
+    refused = await register(api, ticket)
+    assert (refused.status_code, "at port 9000" in refused.text) == (422, True)
+    assert (await register(api, ticket, base_url="http://10.0.0.1:9000")).status_code == 201
+
+
+def test_the_port_of_a_node_is_that_of_its_role() -> None:
+    defaults = yaml.safe_load((REPOSITORY / "roles/node_service/defaults/main.yml").read_text())
+    assert defaults[PORT_VARIABLE] == DEFAULT_PORT
 
 
 async def job_header(api: Api, host_id: str, asker: str) -> dict[str, str]:
